@@ -1,0 +1,79 @@
+"""A frame or an array against a signature: columns, time, numbers, gaps, bounds. Every refusal is made of facts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from building.errors import GapError, MissingColumnError, NotFiniteError, OutsideTrainingBoundsError
+from building.timeline import check_steps
+from building.variables import Signature
+
+Array = NDArray[np.float64]
+
+
+def check_frame(frame: pd.DataFrame, signature: Signature, max_gap_h: float = 0, what: str = "the frame") -> pd.DataFrame:
+    """Return the columns of `signature`, in its order, without gaps.
+
+    Args:
+        frame: hourly, UTC.
+        signature: the columns wanted.
+        max_gap_h: gaps up to this length are bridged linearly; 0 bridges none.
+        what: how errors call the frame.
+
+    Raises:
+        MissingColumnError: columns that are not there.
+        IrregularTimeError: an index that is not hourly UTC.
+        NotFiniteError: a value that is not a number (with `max_gap_h` = 0, or an infinity).
+        GapError: a gap longer than `max_gap_h`.
+    """
+    missing = [n for n in signature.names if n not in frame.columns]
+    if missing:
+        raise MissingColumnError(what=what, n_missing=len(missing), n_wanted=len(signature), missing=", ".join(missing))
+    check_steps(frame.index, 60, what)
+    out = frame[list(signature.names)].astype(float)
+    values = out.to_numpy()
+    bad = ~np.isfinite(values) if max_gap_h <= 0 else np.isinf(values)
+    if bad.any():
+        c = int(bad.any(axis=0).argmax())
+        where = out.index[int(bad[:, c].argmax())]
+        raise NotFiniteError(what=what, n_bad=int(bad[:, c].sum()), column=signature.names[c], where=where)
+    if max_gap_h > 0 and np.isnan(values).any():
+        for name in out.columns[np.isnan(values).any(axis=0)]:
+            start, length = longest_gap(out[name])
+            if length > max_gap_h:
+                raise GapError(what=what, gap_h=length, column=name, start=start, limit_h=max_gap_h)
+        out = out.interpolate(method="time", limit_direction="both")
+    return out
+
+
+def longest_gap(series: pd.Series) -> tuple[pd.Timestamp, int]:
+    """Return start and length in steps of the longest run of NaN (length 0 when there is none)."""
+    bad = series.isna().to_numpy()
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], bad.astype(int), [0]])))
+    starts, ends = edges[::2], edges[1::2]
+    if len(starts) == 0:
+        return series.index[0], 0
+    i = int((ends - starts).argmax())
+    return series.index[starts[i]], int(ends[i] - starts[i])
+
+
+def check_bounds(x_btc: Array, signature: Signature, slack: float = 0.02) -> None:
+    """Raise OutsideTrainingBoundsError for the worst channel outside its bounds.
+
+    Args:
+        x_btc: shape (..., channels), `signature` order.
+        signature: the bounds.
+        slack: share of the range that may be overstepped (rounding, sensor noise).
+    """
+    low = np.array([v.low for v in signature])
+    high = np.array([v.high for v in signature])
+    flat = x_btc.reshape(-1, len(signature))
+    span = high - low
+    over = np.maximum(low - flat.min(axis=0), flat.max(axis=0) - high) / span
+    c = int(np.nanargmax(over))
+    if over[c] > slack:
+        v = signature.variables[c]
+        value = flat[:, c].min() if low[c] - flat[:, c].min() > flat[:, c].max() - high[c] else flat[:, c].max()
+        raise OutsideTrainingBoundsError(variable=v.name, value=float(value), low=v.low, high=v.high, unit=v.quantity.unit)

@@ -1,0 +1,283 @@
+"""Building: zones, site, files, variables and spaces; read from a strict building.toml.
+
+An unknown key is an error with a did-you-mean; a missing key names itself. `load_building("medium_office")` finds the folder
+in `buildings/`; a path to any folder with a building.toml works as well.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from building.errors import BadDescriptionError, UnknownKeyError, did_you_mean
+from building.parameters import Parameter, ParameterSpace
+from building.plan import WeekProfile
+from building.sun import beam_irradiance
+from building.units import quantity
+from building.variables import Role, Signature, Variable
+
+BUILDINGS = Path(os.environ.get("SETWISE_BUILDINGS", Path(__file__).resolve().parent.parent / "buildings"))
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """A section of a TOML file: frozen, and no key without a reader."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Site(Strict):
+    """Where the building stands."""
+
+    latitude: float = Field(ge=-90, le=90)
+    longitude: float = Field(ge=-180, le=180)
+    elevation: float = 0.0  # m
+    time_zone: str
+    weather: str  # name of a weather file of the simulator, or a path
+    outdoor_co2: float = 420.0  # ppm
+
+
+class Zone(Strict):
+    """One conditioned zone."""
+
+    name: str
+    floor_area: float = Field(gt=0)  # m2
+    volume: float = Field(gt=0)  # m3
+    is_exterior: bool = True
+    multiplier: float = 1.0
+
+
+class Declared(Strict):
+    """A variable as declared in building.toml; its name is the table's."""
+
+    quantity: str
+    low: float
+    high: float
+    meaning: str = ""
+
+
+class DeclaredParameter(Declared):
+    """A parameter of the building, with its place in the search space."""
+
+    scale: Literal["linear", "log", "choice"] = "linear"
+    default: float | None = None
+
+
+class DeclaredSetting(Declared):
+    """A setting of the BMS."""
+
+    ramp: float | None = None  # greatest change per hour, None for free
+
+
+class Efficiency(Strict):
+    """Efficiencies that act after the predictor; the reference values are those the predictor was made with."""
+
+    burner: float = 0.8
+    cooling_cop: float
+    reference_cooling_cop: float
+    fan_pressure: float  # Pa
+    reference_fan_pressure: float  # Pa
+
+
+class Carrier(Strict):
+    """Price and emissions of one energy carrier; figures are data, with their source."""
+
+    price: float  # currency per kWh
+    price_by_hour: list[float] | None = None  # 24 local hours, replaces `price`
+    emission: float  # kg CO2e per kWh
+    source: str
+
+
+class BuildingFile(Strict):
+    """building.toml as it stands."""
+
+    name: str
+    title: str
+    currency: str = "EUR"
+    site: Site
+    energyplus_model: str
+    zones: list[Zone]
+    weather: dict[str, Declared]
+    occupancy: dict[str, Declared]
+    parameters: dict[str, DeclaredParameter]
+    settings: dict[str, DeclaredSetting]
+    zone_outputs: dict[str, Declared]
+    outputs: dict[str, Declared]
+    efficiency: Efficiency
+    carriers: dict[str, Carrier]
+    limits: dict[str, float] = {}  # overrides of building/indices limits, by name
+
+
+class Building:
+    """A building in its own words. See `BuildingFile` for the facts; the properties below are what the walk uses."""
+
+    def __init__(self, facts: BuildingFile, folder: Path) -> None:
+        self.facts = facts
+        self.folder = folder
+        self.name = facts.name
+        self.site = facts.site
+        self.zones = facts.zones
+        self.efficiency = facts.efficiency
+        self.carriers = facts.carriers
+
+    @cached_property
+    def floor_area(self) -> float:
+        """Conditioned floor area with zone multipliers [m2]."""
+        return sum(z.floor_area * z.multiplier for z in self.zones)
+
+    @cached_property
+    def inputs(self) -> Signature:
+        """Weather, occupancy, parameters, settings: what a Predictor of this building is asked."""
+        f = self.facts
+        return Signature(
+            *_declared(f.weather, Role.WEATHER),
+            *_declared(f.occupancy, Role.OCCUPANCY),
+            *_declared(f.parameters, Role.PARAMETER),
+            *_declared(f.settings, Role.SETTING),
+        )
+
+    @cached_property
+    def outputs(self) -> Signature:
+        """Zone states, then building states and powers: what a Predictor of this building answers."""
+        zoned = [
+            Variable(f"{z.name}_{name}", quantity(d.quantity), Role.INDOOR, d.low, d.high, f"{d.meaning}, {z.name}", z.name)
+            for name, d in self.facts.zone_outputs.items()
+            for z in self.zones
+        ]
+        whole = [
+            Variable(
+                name,
+                quantity(d.quantity),
+                Role.CONSUMPTION if d.quantity == "power" else Role.INDOOR,
+                d.low,
+                d.high,
+                d.meaning,
+            )
+            for name, d in self.facts.outputs.items()
+        ]
+        return Signature(*zoned, *whole)
+
+    @cached_property
+    def settings(self) -> Signature:
+        """What the BMS may be told."""
+        return self.inputs.having(Role.SETTING)
+
+    @cached_property
+    def parameter_space(self) -> ParameterSpace:
+        """What may be calibrated."""
+        return ParameterSpace(
+            *(Parameter(n, d.low, d.high, d.scale, default=d.default) for n, d in self.facts.parameters.items())
+        )
+
+    def ramps(self) -> dict[str, float]:
+        """Return the greatest change per hour of each setting that has one."""
+        return {n: d.ramp for n, d in self.facts.settings.items() if d.ramp is not None}
+
+    def with_sun(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return `frame` with the beam on each facade added, from `direct_normal_irradiance` and the site's place."""
+        beams = beam_irradiance(
+            pd.DatetimeIndex(frame.index),
+            frame["direct_normal_irradiance"].to_numpy(dtype=float),
+            self.site.latitude,
+            self.site.longitude,
+        )
+        return pd.concat([frame.drop(columns=[c for c in beams if c in frame]), beams], axis=1)
+
+    def own_schedule(self) -> WeekProfile:
+        """Return the building's own schedule (baseline.toml): every setting and every occupancy series, hourly."""
+        return own_schedule(self.folder / "baseline.toml", (*self.facts.settings, *self.facts.occupancy))
+
+
+def _declared(table: dict[str, Any], role: Role) -> list[Variable]:
+    return [Variable(n, quantity(d.quantity), role, d.low, d.high, d.meaning) for n, d in table.items()]
+
+
+def own_schedule(path: Path, columns: tuple[str, ...]) -> WeekProfile:
+    """Read a week profile from TOML: a table per column, a list of 24 hours per day type.
+
+    Raises:
+        BadDescriptionError: a missing file, column, day type or hour.
+    """
+    data = read_toml(path)
+    missing = [c for c in columns if c not in data]
+    if missing:
+        raise BadDescriptionError(file=path, reason=f"lacks {', '.join(missing)}. Each needs weekday, saturday and sunday.")
+    try:
+        return WeekProfile.from_dict({c: data[c] for c in columns})
+    except (KeyError, ValueError) as e:
+        raise BadDescriptionError(file=path, reason=f"each column needs 24 numbers for weekday, saturday and sunday: {e}") from e
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file. Raises BadDescriptionError when it is missing or malformed."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        raise BadDescriptionError(file=path, reason="there is no such file.") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise BadDescriptionError(file=path, reason=f"not valid TOML: {e}") from e
+
+
+def parse_strict(model: type[Model], data: dict[str, Any], file: Path | str) -> Model:
+    """Validate `data` as `model`.
+
+    Raises:
+        UnknownKeyError: a key nobody reads, with a did-you-mean.
+        BadDescriptionError: anything else, naming section, key, value and rule.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as e:
+        first = e.errors()[0]
+        place = [str(p) for p in first["loc"]]
+        section = ".".join(place[:-1]) or "the top"
+        if first["type"] == "extra_forbidden":
+            hint = did_you_mean(place[-1], _known_keys(model, place[:-1]))
+            raise UnknownKeyError(file=file, key=place[-1], section=section, hint=hint) from e
+        shown = "" if first["type"] == "missing" else f", got {first['input']!r}"
+        raise BadDescriptionError(file=file, reason=f"[{section}] {place[-1] if place else ''}: {first['msg']}{shown}.") from e
+
+
+def _known_keys(model: type[BaseModel], place: list[str]) -> list[str]:
+    """Return the keys allowed at `place` in `model`, walking through tables and lists."""
+    current: Any = model
+    for part in place:
+        fields = getattr(current, "model_fields", None)
+        annotation = fields[part].annotation if fields and part in fields else current
+        current = _inner_model(annotation) or current
+    return list(current.model_fields)
+
+
+def _inner_model(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _inner_model(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def load_building(name_or_folder: str | Path) -> Building:
+    """Read a building from `buildings/<name>/building.toml` or from a folder that holds a building.toml.
+
+    Raises:
+        BadDescriptionError, UnknownKeyError: see `parse_strict`.
+        UnknownNameError: a quantity that does not exist.
+    """
+    folder = Path(name_or_folder)
+    if not (folder / "building.toml").exists():
+        folder = BUILDINGS / str(name_or_folder)
+    path = folder / "building.toml"
+    building = Building(parse_strict(BuildingFile, read_toml(path), path), folder)
+    names = [z.name for z in building.zones]
+    if len(set(names)) != len(names):
+        raise BadDescriptionError(file=path, reason=f"zone names repeat: {names}")
+    return building

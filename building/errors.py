@@ -1,0 +1,206 @@
+"""The whole exception tree.
+
+SetwiseError
+├── BadDescriptionError           building.toml, points.toml, service.toml, baseline.toml, evaluation.toml
+│   ├── UnknownKeyError           a key nobody reads, with a did-you-mean
+│   └── UnknownNameError          a name that is in no signature, space or table
+├── BadSeriesError                a frame or an array that is not what a signature asks for
+│   ├── MissingColumnError
+│   ├── GapError
+│   ├── NotFiniteError
+│   ├── IrregularTimeError
+│   └── ShapeError
+├── UnknownUnitError
+├── OutsideBoundsError
+│   └── OutsideTrainingBoundsError
+├── SetpointsCrossError           heating setpoint less than 1 K under the cooling setpoint
+├── SimulationError               the engine did not do what was asked
+│   ├── BadWeatherFileError
+│   ├── BadEpjsonError            a misspelt field or a dangling name, found before the engine sees it
+│   ├── FailedRunError
+│   └── DeadKnobError
+├── BadDatasetError
+├── BadBundleError
+│   ├── BundleChecksumError
+│   └── BundleSchemaError
+├── TooFewDataError               a calibration without enough good hours
+├── CalibrationRefusedError
+├── NoFeasiblePlanError
+├── BadReadingError               one MQTT message that is not a reading; `reason` is what ingest counts
+├── StoreError
+├── BrokerError
+├── NotAuthorisedError
+└── JobOverlapError
+
+Every error is a noun phrase made from facts: keyword arguments that stay attributes of the exception, and a sentence that
+says what was found, what the limit is and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+
+class SetwiseError(Exception):
+    """Something setwise refuses. The facts are attributes; the sentence is `str(error)`."""
+
+    sentence: ClassVar[str] = "{reason}"
+
+    def __init__(self, **facts: Any) -> None:
+        self.facts = facts
+        super().__init__(self.sentence.format(**facts))
+
+    def __getattr__(self, name: str) -> Any:
+        facts = self.__dict__.get("facts", {})
+        if name in facts:
+            return facts[name]
+        raise AttributeError(name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions cross process borders in campaigns and jobs; keyword arguments need this to survive pickling.
+        return (_rebuild, (type(self), self.facts))
+
+
+def _rebuild(kind: type[SetwiseError], facts: dict[str, Any]) -> SetwiseError:
+    return kind(**facts)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the nearest known name, or the list of known names when none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f" Did you mean '{near[0]}'?"
+    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    return f" Known: {shown}."
+
+
+class BadDescriptionError(SetwiseError):
+    sentence = "{file}: {reason}"
+
+
+class UnknownKeyError(BadDescriptionError):
+    sentence = "{file}: nobody reads the key '{key}' in [{section}].{hint}"
+
+
+class UnknownNameError(BadDescriptionError):
+    sentence = "'{name}' is not a {kind} of {owner}.{hint}"
+
+
+class BadSeriesError(SetwiseError):
+    sentence = "{what}: {reason}"
+
+
+class MissingColumnError(BadSeriesError):
+    sentence = "{what} lacks {n_missing} of the {n_wanted} columns asked for: {missing}. Give them, or drop what needs them."
+
+
+class GapError(BadSeriesError):
+    sentence = "{what} has a gap of {gap_h:g} h in '{column}' from {start} on; at most {limit_h:g} h can be bridged."
+
+
+class NotFiniteError(BadSeriesError):
+    sentence = "{what} has {n_bad} values that are not numbers in '{column}', the first at {where}. Fill or leave out those hours."
+
+
+class IrregularTimeError(BadSeriesError):
+    sentence = "{what} must have a UTC index that rises in steps of {step_min:g} min; at {where} it does not ({reason})."
+
+
+class ShapeError(BadSeriesError):
+    sentence = "{what} has shape {shape}; wanted {wanted}."
+
+
+class UnknownUnitError(SetwiseError):
+    sentence = "'{unit}' is not a unit of {quantity}. Known: {known}."
+
+
+class OutsideBoundsError(SetwiseError):
+    sentence = "{variable} = {value:g} {unit} lies outside {low:g} .. {high:g} {unit}."
+
+
+class OutsideTrainingBoundsError(OutsideBoundsError):
+    sentence = (
+        "{variable} = {value:g} {unit} lies outside {low:g} .. {high:g} {unit}, the range the bundle was trained on; "
+        "its answer would be a guess. Bring the value inside, or train a bundle that covers it."
+    )
+
+
+class SetpointsCrossError(SetwiseError):
+    sentence = (
+        "at {where} the heating setpoint is {heating:g} degC and the cooling setpoint {cooling:g} degC; "
+        "heating must stay at least {deadband:g} K under cooling."
+    )
+
+
+class SimulationError(SetwiseError):
+    sentence = "{reason}"
+
+
+class BadWeatherFileError(SimulationError):
+    sentence = "{file}: {reason}"
+
+
+class BadEpjsonError(SimulationError):
+    sentence = "{file}: {object_type} '{object_name}': {reason}{hint}"
+
+
+class FailedRunError(SimulationError):
+    sentence = "the simulation failed ({reason}). The engine said: {engine}"
+
+
+class DeadKnobError(SimulationError):
+    sentence = "{n_dead} knobs move no output: {dead}. Their place in the model is not what the knob table says."
+
+
+class BadDatasetError(SetwiseError):
+    sentence = "{path}: {reason}"
+
+
+class BadBundleError(SetwiseError):
+    sentence = "{path}: {reason}"
+
+
+class BundleChecksumError(BadBundleError):
+    sentence = (
+        "{path}: sha256 of '{file}' is {found}, but bundle.json says {wanted}. The file is damaged or was changed; "
+        "copy the bundle again."
+    )
+
+
+class BundleSchemaError(BadBundleError):
+    sentence = "{path}: bundle schema version {found}, this setwise reads {wanted}. Use a matching setwise or export again."
+
+
+class TooFewDataError(SetwiseError):
+    sentence = "{what}: {found:g} good hours, at least {wanted:g} are needed. {hint}"
+
+
+class CalibrationRefusedError(SetwiseError):
+    sentence = "calibration refused: {reason}. The last accepted calibration stays in force."
+
+
+class NoFeasiblePlanError(SetwiseError):
+    sentence = "no plan keeps all hard limits; the nearest breaks {constraint} by {violation:g} {unit}. {hint}"
+
+
+class BadReadingError(SetwiseError):
+    sentence = "reading refused ({reason}) on '{topic}': {detail}"
+
+
+class StoreError(SetwiseError):
+    sentence = "store {url}: {reason}"
+
+
+class BrokerError(SetwiseError):
+    sentence = "broker {host}:{port}: {reason}"
+
+
+class NotAuthorisedError(SetwiseError):
+    sentence = "not authorised: {reason}"
+
+
+class JobOverlapError(SetwiseError):
+    sentence = "a {kind} job is already running since {since}; one at a time per kind."
