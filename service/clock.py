@@ -1,70 +1,53 @@
-"""Clock: the only source of "now" in the service, injected so that a month can be replayed in minutes."""
+"""What time it is: the machine's clock, or one that others turn (accelerated replay, tests)."""
 
 from __future__ import annotations
 
 import threading
-import time
 from typing import Protocol
 
 import pandas as pd
 
+EPOCH = pd.Timestamp(0, tz="UTC")
+
 
 class Clock(Protocol):
-    """Tells the time of the building."""
+    """Says the time. Everything in the service that asks for the time asks a Clock."""
 
     def now(self) -> pd.Timestamp:
         """Return the present instant (UTC)."""
 
-    def wall_seconds_until(self, instant: pd.Timestamp) -> float:
-        """Return how long to sleep, in real seconds, until `instant`; 0 when it has passed."""
 
-
-class WallClock:
-    """The time of the machine."""
+class SystemClock:
+    """The machine's clock."""
 
     def now(self) -> pd.Timestamp:
         """Return the present instant (UTC)."""
         return pd.Timestamp.now(tz="UTC")
 
-    def wall_seconds_until(self, instant: pd.Timestamp) -> float:
-        """Return the real seconds until `instant`."""
-        return max(0.0, (instant - self.now()).total_seconds())
 
+class TurnedClock:
+    """A clock that stands still until it is turned; never backwards.
 
-class AcceleratedClock:
-    """Starts at `origin` and runs `factor` times as fast as the machine; monotonic, whatever NTP does."""
+    An accelerated replay turns it from the stamps on `<root>/<building>/clock`, so that player and service agree on the time
+    without agreeing on a speed; tests turn it by hand.
+    """
 
-    def __init__(self, origin: pd.Timestamp, factor: float) -> None:
-        self.origin = origin
-        self.factor = factor
-        self._started_s = time.monotonic()
-
-    def now(self) -> pd.Timestamp:
-        """Return the present instant of the replay (UTC)."""
-        return self.origin + pd.Timedelta(seconds=(time.monotonic() - self._started_s) * self.factor)
-
-    def wall_seconds_until(self, instant: pd.Timestamp) -> float:
-        """Return the real seconds until `instant`."""
-        return max(0.0, (instant - self.now()).total_seconds() / self.factor)
-
-
-class SteppedClock:
-    """Stands still until it is moved, and never goes back: a replay that waits for work to be done, and tests."""
-
-    def __init__(self, origin: pd.Timestamp) -> None:
-        self._now = origin
-        self._lock = threading.Lock()
+    def __init__(self, start: pd.Timestamp = EPOCH) -> None:
+        self._now = start
+        self._turned = threading.Condition()
 
     def now(self) -> pd.Timestamp:
-        """Return the instant it was last moved to (UTC)."""
-        with self._lock:
-            return self._now
+        """Return the instant it was last turned to (UTC)."""
+        return self._now
 
-    def move_to(self, instant: pd.Timestamp) -> None:
-        """Move forward to `instant`; an earlier one is ignored."""
-        with self._lock:
-            self._now = max(self._now, instant)
+    def turn(self, instant: pd.Timestamp) -> None:
+        """Turn the clock to `instant` (time-zone aware); an earlier instant is ignored."""
+        with self._turned:
+            if instant > self._now:
+                self._now = instant.tz_convert("UTC")
+                self._turned.notify_all()
 
-    def wall_seconds_until(self, instant: pd.Timestamp) -> float:
-        """Return 0 when `instant` has come, else a short time after which to look again."""
-        return 0.0 if self.now() >= instant else 0.05
+    def wait(self, beyond: pd.Timestamp, timeout_s: float) -> bool:
+        """Return True as soon as the time is later than `beyond`, False after `timeout_s` of real time."""
+        with self._turned:
+            return self._turned.wait_for(lambda: self._now > beyond, timeout_s)
