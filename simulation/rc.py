@@ -179,7 +179,9 @@ def solve_two_nodes(
         target = np.minimum(np.maximum(free, heating_t[t]), cooling_t[t])
         q = np.minimum(np.maximum((target - free) / end_per_watt[t, :, 0], least[t]), most[t])
         x = x + q[:, None] * end_per_watt[t]
-        mean[t] = p[t, :, :, 0] * before[:, :1] + p[t, :, :, 1] * before[:, 1:] + mean_of_sources[t] + q[:, None] * mean_per_watt[t]
+        mean[t] = (
+            p[t, :, :, 0] * before[:, :1] + p[t, :, :, 1] * before[:, 1:] + mean_of_sources[t] + q[:, None] * mean_per_watt[t]
+        )
         end[t], heat[t] = x, q
     return Trajectory(
         np.asarray(start[0]), np.asarray(start[1]), end[..., 0].T, end[..., 1].T, mean[..., 0].T, mean[..., 1].T, heat.T
@@ -361,7 +363,10 @@ class RcPredictor:
         people_source = PERSON_VAPOUR * people / (AIR_DENSITY * self._volume)
         fresh_share = np.divide(fresh, stream, out=np.zeros_like(fresh), where=stream > 0)
         behind_coil = COIL_APPARATUS_RH * saturation_humidity_ratio(v["supply_air_temperature"])
-        rates = (leak + fresh, leak + stream)  # dry coil: the stream only brings outdoor air; wet coil: it brings air of `behind_coil`
+        rates = (
+            leak + fresh,
+            leak + stream,
+        )  # dry coil: the stream only brings outdoor air; wet coil: it brings air of `behind_coil`
         steadies = (
             ((leak + fresh) * outdoor + people_source) / rates[0],
             (leak * outdoor + stream * behind_coil + people_source) / rates[1],
