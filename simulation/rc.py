@@ -6,15 +6,16 @@ Two temperatures, two resistances to the outside and one between them:
     C_m dT_m/dt = H_am (T_a - T_m) + H_wall (T_o - T_m) + g_m                               mass behind insulation
 
 H_out is windows and infiltration, H_sup the stream of supply air that runs while the system is on. Q is the ideal heating or
-cooling that brings the air to its setpoint at the end of the hour, within the capacities. All inputs are constant over an hour, so the
-2x2 system is solved exactly by its matrix exponential, and hourly means are exact integrals. CO2 and water vapour are first-order
-balances, solved exactly as well.
+cooling that brings the air to its setpoint at the end of the hour, within the capacities. All inputs are constant over an
+hour, so the 2x2 system is solved exactly by its matrix exponential, and hourly means are exact integrals. CO2 and water
+vapour are first-order balances, solved exactly as well.
 
 The air system in one paragraph: while on, a stream of 5.4 m3/h.m2 passes a gas coil and a cooling coil that bring it to
-`supply_air_temperature`; `outdoor_air_flow` of it is outdoor air, the rest returns from the zone. What the zone needs beyond that is
-electric reheat, or cooling by more air of the same temperature. While off there is no stream and no outdoor air; the zone is still held
-between its setpoints by night cycling, as in the medium office. Infiltration falls to a quarter while the fans run. Left out on
-purpose: economiser, fan heat, dehumidification by the additional cooling air, radiation between surfaces.
+`supply_air_temperature`; `outdoor_air_flow` of it is outdoor air, the rest returns from the zone. What the zone needs beyond
+that is electric reheat, or cooling by more air of the same temperature. While off there is no stream and no outdoor air; the
+zone is still held between its setpoints by night cycling, as in the medium office. Infiltration falls to a quarter while the
+fans run. Left out on purpose: economiser, fan heat, dehumidification by the additional cooling air, radiation between
+surfaces.
 
 Legend of shapes: b batch, t time, c channel. Energies in Wh, times in h.
 """
@@ -95,7 +96,8 @@ class TwoNodes:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Temperatures and heat. `air_end` and `mass_end` are states at the end of each hour, `air_mean`, `mass_mean` exact hourly means.
+    """Temperatures and heat. `air_end` and `mass_end` are states at the end of each hour, `air_mean`, `mass_mean` exact
+    hourly means.
 
     Shapes (batch, time), but `air_start` and `mass_start` (batch,). `heat` [W] is positive for heating, negative for cooling.
     """
@@ -112,9 +114,9 @@ class Trajectory:
 def propagators(nodes: TwoNodes) -> tuple[Array, Array, Array]:
     """Return the exact one-hour propagators of dx/dt = A x + s, x = (T_a, T_m), s constant.
 
-    x(1) = E x(0) + P s and mean(x) = P x(0) + R s, with E = exp(A), P = A^-1 (E - 1), R = A^-1 (P - 1). The eigenvalues of A are real
-    and distinct because its off-diagonal entries are positive; exp(A) follows from Sylvester's formula
-    exp(A) = (e^l1 (A - l2) - e^l2 (A - l1)) / (l1 - l2).
+    x(1) = E x(0) + P s and mean(x) = P x(0) + R s, with E = exp(A), P = A^-1 (E - 1), R = A^-1 (P - 1). The eigenvalues of A
+    are real and distinct because its off-diagonal entries are positive; exp(A) follows from Sylvester's formula exp(A) =
+    (e^l1 (A - l2) - e^l2 (A - l1)) / (l1 - l2).
 
     Returns:
         E, P, R, each of shape (batch, time, 2, 2).
@@ -145,8 +147,8 @@ def solve_two_nodes(
 ) -> Trajectory:
     """Solve the two-node balance hour by hour, with ideal heating and cooling.
 
-    The air temperature at the end of an hour is linear in Q, T_a(1) = free + P_00 Q / C_a; Q is what brings it to the setpoint it would
-    otherwise overstep, within the capacities.
+    The air temperature at the end of an hour is linear in Q, T_a(1) = free + P_00 Q / C_a; Q is what brings it to the
+    setpoint it would otherwise overstep, within the capacities.
 
     Args:
         nodes: coefficients, shape (batch, time).
@@ -211,7 +213,8 @@ def solve_first_order(rate: Array, source: Array, start: Array) -> tuple[Array, 
 
 
 def saturation_humidity_ratio(temperature: Array) -> Array:
-    """Return the humidity ratio of saturated air at sea level [kg/kg]; Magnus form of Alduchov and Eskridge (1996), J. Appl. Meteor. 35.
+    """Return the humidity ratio of saturated air at sea level [kg/kg]; Magnus form of Alduchov and Eskridge (1996), J. Appl.
+    Meteor. 35.
 
     Args:
         temperature: [degC].
@@ -223,8 +226,8 @@ def saturation_humidity_ratio(temperature: Array) -> Array:
 class RcPredictor:
     """The two-node building as a Predictor.
 
-    Before the first hour the nodes stand midway between the setpoints and the air inside is that outside; the usual week of warm-up
-    forgets it.
+    Before the first hour the nodes stand midway between the setpoints and the air inside is that outside; the usual week of
+    warm-up forgets it.
     """
 
     def __init__(self, building: Building) -> None:
