@@ -21,9 +21,11 @@ import pandas as pd
 
 from building.errors import BadDescriptionError, JobOverlapError, SetwiseError, UnknownNameError, did_you_mean
 from service.clock import Clock
-from service.store import Store
+from service.store import Outcome, Store
 
 _SPAWN = multiprocessing.get_context("spawn")
+Message = tuple[Outcome, str, Mapping[str, Any] | None]
+"""What a child sends: outcome, a sentence for the journal, the result."""
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -74,7 +76,7 @@ class Cadence:
         local_day = instant.tz_convert(time_zone).tz_localize(None).normalize()
         for n_days in range(9):
             day = local_day + pd.Timedelta(days=n_days)
-            if self.weekday is not None and day.dayofweek != self.weekday:
+            if self.weekday is not None and day.day_of_week != self.weekday:
                 continue
             wanted = day + pd.Timedelta(minutes=self.at_min)
             due = wanted.tz_localize(time_zone, ambiguous=True, nonexistent="shift_forward").tz_convert("UTC")
@@ -88,7 +90,7 @@ class Kind:
     """One kind of job.
 
     Attributes:
-        name: ``calibration`` or ``planning``.
+        name: ``calibration`` or ``plan``.
         body: runs in the child, with the arguments given at the start; a function importable by name. Returns plain data.
         enter: runs in the service; given the journal entry's id and the result, it stores both in one transaction.
         time_limit_s: real seconds after which the child is killed.
@@ -121,7 +123,7 @@ class Jobs:
         self._lock = threading.Lock()
         self._is_stopping = False
 
-    def start(self, kind: str, *arguments: Any, asked_by: str = "cadence") -> int:
+    def start(self, kind: str, *arguments: Any) -> int:
         """Start a job in a child process and return its place in the journal.
 
         Raises:
@@ -133,7 +135,7 @@ class Jobs:
             if kind in self._running:
                 raise JobOverlapError(kind=kind, since=self._running[kind].since.isoformat())
             since = self._clock.now()
-            job = self._store.begin_job(kind, since, asked_by)
+            job = self._store.start_job(kind, since)
             receiver, sender = _SPAWN.Pipe(duplex=False)
             process = _SPAWN.Process(target=_child, args=(sender, self.kinds[kind].body, arguments), name=f"setwise-{kind}")
             process.daemon = True
@@ -143,7 +145,7 @@ class Jobs:
                 process.start()
             except Exception as e:
                 del self._running[kind]
-                self._store.end_job(job, self._clock.now(), "failed", f"the child process did not start: {e}")
+                self._store.end_job(job, "failed", self._clock.now(), f"the child process did not start: {e}")
                 raise
             sender.close()
         threading.Thread(target=self._watch, args=(self.kinds[kind], running, receiver), name=f"watch-{kind}", daemon=True).start()
@@ -178,17 +180,17 @@ class Jobs:
                     return
                 except Exception as e:  # a result that cannot be stored is a failed job, and the journal must say so
                     outcome, text = "failed", f"the result could not be stored: {e}"
-            self._store.end_job(running.job, self._clock.now(), outcome, text)
+            self._store.end_job(running.job, outcome, self._clock.now(), text)
         finally:
             with self._lock:
                 self._running.pop(kind.name, None)
             running.done.set()
 
 
-def _await_result(process: Any, receiver: Connection, limit_s: float) -> tuple[str, str, Mapping[str, Any] | None]:
-    """Return outcome (done, refused, failed, timed_out, crashed), what to write in the journal, and the result."""
+def _await_result(process: Any, receiver: Connection, limit_s: float) -> Message:
+    """Return outcome (done, refused, failed, timed_out), what to write in the journal, and the result."""
     deadline_s = time.monotonic() + limit_s
-    message: tuple[str, str, Mapping[str, Any] | None] | None = None
+    message: Message | None = None
     ready = wait([receiver, process.sentinel], timeout=limit_s)
     if receiver in ready or (ready and receiver.poll(0)):
         try:
@@ -204,7 +206,7 @@ def _await_result(process: Any, receiver: Connection, limit_s: float) -> tuple[s
     receiver.close()
     if message is not None:
         return message
-    return "crashed", f"the child process ended with exit code {process.exitcode} and without a result.", None
+    return "failed", f"the child process ended with exit code {process.exitcode} and without a result.", None
 
 
 def _child(sender: Connection, body: Callable[..., Mapping[str, Any]], arguments: tuple[Any, ...]) -> None:
@@ -215,7 +217,7 @@ def _child(sender: Connection, body: Callable[..., Mapping[str, Any]], arguments
     except OSError:
         pass
     try:
-        message: tuple[str, str, Mapping[str, Any] | None] = ("done", "", body(*arguments))
+        message: Message = ("done", "", body(*arguments))
     except SetwiseError as e:
         message = ("refused", str(e), None)
     except BaseException:
