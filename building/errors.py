@@ -30,7 +30,8 @@ SetwiseError
 ├── StoreError
 ├── BrokerError
 ├── NotAuthorisedError
-└── JobOverlapError
+├── JobOverlapError
+└── MissingExtraError             a verb of the program whose libraries are not installed
 
 Every error is a noun phrase made from facts: keyword arguments that stay attributes of the exception, and a sentence that
 says what was found, what the limit is and what to do.
@@ -204,3 +205,7 @@ class NotAuthorisedError(SetwiseError):
 
 class JobOverlapError(SetwiseError):
     sentence = "a {kind} job is already running since {since}; one at a time per kind."
+
+
+class MissingExtraError(SetwiseError):
+    sentence = "'setwise {verb}' needs {missing}, which this installation lacks. Install it with: pip install 'setwise[{extra}]'"
