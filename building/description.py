@@ -16,6 +16,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from building.errors import BadDescriptionError, UnknownKeyError, did_you_mean
+from building.indices.limits import Limits, with_overrides
 from building.parameters import Parameter, ParameterSpace
 from building.plan import WeekProfile
 from building.sun import beam_irradiance
@@ -90,7 +91,7 @@ class Carrier(Strict):
     """Price and emissions of one energy carrier; figures are data, with their source."""
 
     price: float  # currency per kWh
-    price_by_hour: list[float] | None = None  # 24 local hours, replaces `price`
+    price_by_hour: list[float] | None = Field(default=None, min_length=24, max_length=24)  # local hours, replaces `price`
     emission: float  # kg CO2e per kWh
     source: str
 
@@ -175,6 +176,11 @@ class Building:
         return ParameterSpace(
             *(Parameter(n, d.low, d.high, d.scale, default=d.default) for n, d in self.facts.parameters.items())
         )
+
+    @cached_property
+    def limits(self) -> Limits:
+        """Limits of the indices (building/indices/limits.toml), with the overrides of this building."""
+        return with_overrides(self.facts.limits)
 
     def ramps(self) -> dict[str, float]:
         """Return the greatest change per hour of each setting that has one."""
