@@ -178,6 +178,9 @@ class Store(Protocol):
     def jobs(self, kind: str | None = None, limit: int = 20) -> list[JobRecord]:
         """Return the newest lines of the journal."""
 
+    def job(self, job_id: int) -> JobRecord | None:
+        """Return one line of the journal, or None."""
+
     def add_publication(
         self,
         setting: str,
@@ -583,6 +586,12 @@ class SqlStore:
         with self._reading() as c:
             rows = c.execute(question if kind is None else question.where(_JOBS.c.kind == kind)).all()
         return [_job_record(row) for row in rows]
+
+    def job(self, job_id: int) -> JobRecord | None:
+        """See `Store.job`."""
+        with self._reading() as c:
+            row = c.execute(sa.select(_JOBS).where(_JOBS.c.id == job_id)).first()
+        return None if row is None else _job_record(row)
 
     # -- publications
 

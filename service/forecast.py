@@ -1,0 +1,185 @@
+"""What was measured and what is expected, made whole: the two frames a planning job stands on, and a sentence for every gap filled.
+
+A predictor needs every input in every hour. Sensors fail and nobody forecasts wind; each rule below is stated, and what it did is
+carried into the plan ("the plan says which"). A weather variable that was never measured and has no stand-in is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from building.description import Building
+from building.errors import TooFewDataError
+from building.plan import WeekProfile, week_places
+from building.sun import BEAM_COLUMNS
+from building.timeline import DAY_TYPES
+from building.variables import Role, Signature
+from service.store import Store
+
+BRIDGED_H = 6
+"""Gaps in weather up to this long are bridged linearly, gaps in settings and occupancy by the last value."""
+PERSISTENCE_DAYS = 3
+"""Where no forecast is stored, an hour of the coming week is the mean of the same hour on the last days measured."""
+PROFILE_DAYS = 28
+"""Occupancy is expected as it was measured on the same type of day, over so many days."""
+CALM_WIND = 3.5
+"""Wind speed [m/s] for a building without anemometer: near the mean of inland weather files; infiltration weakly depends on it."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Hourly inputs without gaps.
+
+    Attributes:
+        frame: hourly UTC, a column per series input.
+        sources: by variable, where its values come from, for people.
+    """
+
+    frame: pd.DataFrame
+    sources: dict[str, str]
+
+
+def measured_frame(
+    store: Store, building: Building, outputs: Signature, start: pd.Timestamp, end: pd.Timestamp
+) -> pd.DataFrame:
+    """Return everything measured from `start` to `end`, hourly, NaN where nothing was; beams computed from the sun."""
+    names = [n for n in (*_series_inputs(building.inputs), *outputs.names) if n not in BEAM_COLUMNS]
+    return _with_sun(building, store.hourly(names, start, end))
+
+
+def past_inputs(measured: pd.DataFrame, building: Building, own: WeekProfile) -> Series:
+    """Return the series inputs of the measured hours without gaps.
+
+    Weather: gaps up to `BRIDGED_H` linearly, longer ones by the mean of the same hour on other days. Settings and occupancy: the
+    last value for `BRIDGED_H`, then `own`.
+
+    Args:
+        measured: `measured_frame`'s answer.
+        building: its inputs decide the columns.
+        own: the building's own schedule; settings and occupancy.
+
+    Raises:
+        TooFewDataError: a weather variable without any value and without a stand-in.
+    """
+    index = pd.DatetimeIndex(measured.index)
+    profile = own.unroll(index, building.site.time_zone)
+    columns: dict[str, pd.Series] = {}
+    sources: dict[str, str] = {}
+    for variable in building.inputs:
+        name = variable.name
+        if variable.role is Role.PARAMETER or name in BEAM_COLUMNS:
+            continue
+        series = measured[name]
+        n_missing = int(series.isna().sum())
+        if variable.role is Role.WEATHER:
+            filled = series.interpolate(method="time", limit=BRIDGED_H, limit_area="inside")
+            filled = filled.fillna(_same_hour_mean(series)).interpolate(method="time", limit_direction="both")
+            rule = f"up to {BRIDGED_H} h bridged, longer gaps by the same hour of other days"
+            if filled.isna().any():
+                filled, rule = _stand_in(building, name, index)
+        else:
+            filled = series.ffill(limit=BRIDGED_H).fillna(profile[name])
+            rule = f"last value for {BRIDGED_H} h, then the own schedule"
+        columns[name] = filled.clip(variable.low, variable.high)
+        sources[name] = "measured" if n_missing == 0 else f"measured but for {n_missing} of {len(series)} h ({rule})"
+    return Series(_with_sun(building, pd.DataFrame(columns, index=index)), sources)
+
+
+def expected_inputs(
+    store: Store, measured: pd.DataFrame, building: Building, own: WeekProfile, now: pd.Timestamp, horizon_h: int
+) -> Series:
+    """Return the series inputs of the coming hours: stored forecasts where there are any, else the fallback rules.
+
+    Weather falls back to the mean of the same hour on the last `PERSISTENCE_DAYS` days; occupancy to its mean on the same type of day
+    over the last `PROFILE_DAYS` days, then to the own schedule; settings are the own schedule.
+
+    Args:
+        store: asked for forecasts issued up to `now`.
+        measured: the hours before, as `past_inputs` completed them.
+        building: its inputs decide the columns.
+        own: the building's own schedule.
+        now: first hour (floored).
+        horizon_h: how many.
+    """
+    start = now.floor("h")
+    index = pd.date_range(start, periods=horizon_h, freq="h")
+    names = [n for n in _series_inputs(building.inputs) if n not in BEAM_COLUMNS]
+    stored = store.forecast(names, start, start + pd.Timedelta(hours=horizon_h), at=now)
+    profile = own.unroll(index, building.site.time_zone)
+    columns: dict[str, pd.Series] = {}
+    sources: dict[str, str] = {}
+    for variable in building.inputs.only(names):
+        name = variable.name
+        if variable.role is Role.SETTING:
+            columns[name], sources[name] = profile[name], "own schedule"
+            continue
+        known = stored[name]
+        bridged = known.interpolate(method="time", limit=BRIDGED_H, limit_area="inside")
+        if variable.role is Role.WEATHER:
+            fallback = _persistence(measured[name], index)
+            rule = f"mean of the last {PERSISTENCE_DAYS} days by hour"
+        else:
+            fallback = _usual(measured[name], index, building.site.time_zone).fillna(profile[name])
+            rule = f"as measured on the same type of day over the last {PROFILE_DAYS} days, else the own schedule"
+        filled = bridged.fillna(fallback)
+        columns[name] = filled.clip(variable.low, variable.high)
+        n_stored = int(bridged.notna().sum())
+        if n_stored == len(index):
+            sources[name] = "forecast"
+        elif n_stored == 0:
+            sources[name] = rule
+        else:
+            sources[name] = f"forecast for {n_stored} h, then {rule}"
+    return Series(_with_sun(building, pd.DataFrame(columns, index=index)), sources)
+
+
+def _series_inputs(inputs: Signature) -> Sequence[str]:
+    return [v.name for v in inputs if v.role is not Role.PARAMETER]
+
+
+def _with_sun(building: Building, frame: pd.DataFrame) -> pd.DataFrame:
+    wanted = [c for c in BEAM_COLUMNS if c in building.inputs]
+    if not wanted:
+        return frame
+    whole = building.with_sun(frame)
+    return whole.drop(columns=[c for c in BEAM_COLUMNS if c not in wanted])
+
+
+def _same_hour_mean(series: pd.Series) -> pd.Series:
+    hours = pd.DatetimeIndex(series.index).hour
+    return series.groupby(hours).transform("mean")
+
+
+def _persistence(past: pd.Series, index: pd.DatetimeIndex) -> pd.Series:
+    recent = past.iloc[-24 * PERSISTENCE_DAYS :]
+    by_hour = recent.groupby(pd.DatetimeIndex(recent.index).hour).mean().reindex(range(24)).interpolate(limit_direction="both")
+    return pd.Series(by_hour.to_numpy()[index.hour], index=index)
+
+
+def _usual(past: pd.Series, index: pd.DatetimeIndex, time_zone: str) -> pd.Series:
+    """Return the mean of `past` on the same type of day and local hour; NaN where it has none."""
+    recent = past.iloc[-24 * PROFILE_DAYS :].dropna()
+    table = np.full((len(DAY_TYPES), 24), np.nan)
+    if len(recent):
+        day, hour = week_places(pd.DatetimeIndex(recent.index), time_zone)
+        means = recent.groupby([day, hour]).mean()
+        for (d, h), value in means.items():
+            table[d, h] = value
+    day, hour = week_places(index, time_zone)
+    return pd.Series(table[day, hour], index=index)
+
+
+def _stand_in(building: Building, name: str, index: pd.DatetimeIndex) -> tuple[pd.Series, str]:
+    if name == "outdoor_air_pressure":
+        # International standard atmosphere (ISO 2533), troposphere.
+        value = 101325.0 * (1 - 2.25577e-5 * building.site.elevation) ** 5.25588
+        return pd.Series(value, index=index), "no sensor: standard atmosphere at the site's elevation"
+    if name == "wind_speed":
+        return pd.Series(CALM_WIND, index=index), f"no sensor: {CALM_WIND} m/s throughout"
+    raise TooFewDataError(
+        what=f"'{name}'", found=0, wanted=1, hint="Connect this sensor, or a weather service that publishes it, and wait for its readings."
+    )
