@@ -24,7 +24,7 @@ def sun_position(index: pd.DatetimeIndex, latitude: float, longitude: float) -> 
         index: UTC stamps, shape (time,); the instant itself.
         latitude, longitude: degrees, north and east positive.
     """
-    day = index.dayofyear.to_numpy() - 1 + (index.hour.to_numpy() + index.minute.to_numpy() / 60) / 24
+    day = index.day_of_year.to_numpy() - 1 + (index.hour.to_numpy() + index.minute.to_numpy() / 60) / 24
     g = 2 * np.pi * day / 365
     declination = (
         0.006918

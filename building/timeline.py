@@ -54,7 +54,7 @@ def day_type_of(local: pd.DatetimeIndex, holidays: Collection[date] = ()) -> NDA
         local: stamps in the building's own time zone (daylight saving included).
         holidays: dates that run as Sundays.
     """
-    kind = np.clip(local.dayofweek.to_numpy() - 4, 0, 2)
+    kind = np.clip(local.day_of_week.to_numpy() - 4, 0, 2)
     if holidays:
         kind = np.where(np.isin(local.date, list(holidays)), 2, kind)
     return np.asarray(kind, dtype=np.int64)

@@ -152,7 +152,7 @@ def cluster_map(address: str) -> Iterator[Map]:
     """
     from distributed import Client, as_completed
 
-    with Client(address, timeout="15s", set_as_default=False) as client:
+    with Client(address, timeout="15s") as client:
 
         def spread(function: Callable[[int], Outcome], items: Sequence[int]) -> Iterator[Outcome]:
             futures = client.map(function, list(items), pure=False, retries=2)

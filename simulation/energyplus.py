@@ -211,7 +211,7 @@ def _schedule_files(series: pd.DataFrame, path: Path, utc_offset_h: float) -> di
     local = pd.DatetimeIndex(series.index) + pd.Timedelta(hours=utc_offset_h)
     if ((local.month == 2) & (local.day == 29)).any():
         raise FailedRunError(reason="the period holds 29 February, which no weather file has; choose another", engine="")
-    day = local.dayofyear.to_numpy() - 1 - ((local.is_leap_year) & (local.dayofyear.to_numpy() > 59))
+    day = local.day_of_year.to_numpy() - 1 - ((local.is_leap_year) & (local.day_of_year.to_numpy() > 59))
     step = (local.hour.to_numpy() * 60 + local.minute.to_numpy()) // step_min
     columns = np.stack([f(series).to_numpy(dtype=float) for f in knobs.SCHEDULES.values()], axis=1)
     # Rows outside the period are never read; they hold the first step so that no schedule is ever absurd.

@@ -161,8 +161,9 @@ def _start_day(rng: np.random.Generator, n_windows: int, held_out_week: bool, is
 
 
 def _meets_leap_day(start: pd.Timestamp, n_windows: int) -> bool:
+    """Say whether the run holds a 29 February, or begins in a leap year: then the engine drops a day after New Year."""
     days = pd.date_range(start - pd.Timedelta(hours=SPIN_UP_H), periods=n_windows * 28 + 7, freq="D")
-    return bool(((days.month == 2) & (days.day == 29)).any())
+    return bool(days[0].is_leap_year or ((days.month == 2) & (days.day == 29)).any())
 
 
 def _draw_morph(rng: np.random.Generator) -> Morph:
@@ -175,7 +176,7 @@ def draw_schedule(rng: np.random.Generator, r: ScheduleRanges, local: pd.Datetim
     """Draw a schedule of the kind buildings have: day types, start and stop, setback; sometimes changing from day to day."""
     day = (local.normalize() - local[0].normalize()).days.to_numpy()
     n_days = int(day.max()) + 1
-    weekday = local[0].dayofweek + np.arange(n_days)
+    weekday = local[0].day_of_week + np.arange(n_days)
     # Half of the schedules are the same every day; in the others each day departs from it, as optimised plans do.
     wander = float(rng.choice([0.0, 0.25, 0.6], p=[0.5, 0.25, 0.25]))
 
@@ -244,7 +245,7 @@ def draw_occupancy(rng: np.random.Generator, r: OccupancyRanges, local: pd.Datet
     hour = local.hour.to_numpy().astype(float)
     day = (local.normalize() - local[0].normalize()).days.to_numpy()
     n_days = int(day.max()) + 1
-    weekday = (local[0].dayofweek + np.arange(n_days)) % 7
+    weekday = (local[0].day_of_week + np.arange(n_days)) % 7
     begin = 8 + rng.uniform(*r.shift_hour) + 0.3 * rng.normal(size=n_days)
     end = 17.5 + rng.uniform(*r.shift_hour) + 0.5 * rng.normal(size=n_days)
     softness = rng.uniform(0.2, 1.0)
