@@ -20,6 +20,7 @@ SetwiseError
 │   ├── FailedRunError
 │   └── DeadKnobError
 ├── BadDatasetError
+├── BadCheckpointError            a training checkpoint that cannot be continued
 ├── BadBundleError
 │   ├── BundleChecksumError
 │   └── BundleSchemaError
@@ -103,7 +104,9 @@ class GapError(BadSeriesError):
 
 
 class NotFiniteError(BadSeriesError):
-    sentence = "{what} has {n_bad} values that are not numbers in '{column}', the first at {where}. Fill or leave out those hours."
+    sentence = (
+        "{what} has {n_bad} values that are not numbers in '{column}', the first at {where}. Fill or leave out those hours."
+    )
 
 
 class IrregularTimeError(BadSeriesError):
@@ -158,6 +161,10 @@ class DeadKnobError(SimulationError):
 
 class BadDatasetError(SetwiseError):
     sentence = "{path}: {reason}"
+
+
+class BadCheckpointError(SetwiseError):
+    sentence = "{path}: {reason} Delete it to start anew."
 
 
 class BadBundleError(SetwiseError):

@@ -1,0 +1,142 @@
+"""From torch to a bundle. torch ends here."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.network import Network, n_weights
+from models.runtime.bundle import CARD, GRAPH, MANIFEST, SCHEMA_VERSION, Bundle, load_bundle, sha256
+from models.runtime.session import open_graph, run_graph
+
+INPUT_NAME, OUTPUT_NAME = "x_btc", "y_bto"
+
+
+def export_graph(network: Network, path: Path) -> None:
+    """Write a network as one ONNX file: (batch, time, inputs) -> (batch, time, outputs), float32, physical units, any batch and time."""
+    network = network.cpu().eval()
+    # Sizes unlike each other and unlike a block, so that no dimension is taken for a constant.
+    example = torch.zeros(3, 2 * network.config.block_h + 5, len(network.inputs))
+    any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=(any_size,),
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            verbose=False,
+        )
+    assert program is not None  # for the type checker: dynamo=True always returns one
+    program.save(str(path))
+
+
+def graph_gap(network: Network, path: Path, x_btc: NDArray[np.floating[Any]]) -> float:
+    """Return the largest difference between torch and onnxruntime over a batch, each output in units of its scale."""
+    with torch.no_grad():
+        by_torch = network(torch.as_tensor(np.asarray(x_btc, dtype=np.float32))).numpy()
+    by_ort = run_graph(open_graph(path), x_btc, len(network.outputs))
+    return float((np.abs(by_ort - by_torch) / network.scaling.scale.numpy()).max())
+
+
+def write_bundle(
+    network: Network,
+    folder: Path,
+    *,
+    building: str,
+    warm_up_h: int,
+    origin: dict[str, Any],
+    accuracy: dict[str, float],
+    by_output: dict[str, dict[str, float]],
+    core_hours: dict[str, float],
+    graph_gap: float,
+    training: dict[str, Any],
+) -> Bundle:
+    """Write card and bundle.json beside an exported graph; bundle.json last, so that a folder with one is whole.
+
+    Args:
+        network: what was exported; its signatures become the bundle's.
+        folder: holds graph.onnx already.
+        building, warm_up_h, origin, accuracy, core_hours: see `Bundle`.
+        by_output: figures of every output.
+        graph_gap: see `graph_gap`.
+        training: how it was trained, plain JSON data.
+    """
+    facts = {
+        "schema_version": SCHEMA_VERSION,
+        "building": building,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "warm_up_h": warm_up_h,
+        "n_weights": n_weights(network),
+        "network": network.config.to_dict(),
+        "accuracy": _finite(accuracy),
+        "accuracy_by_output": {name: _finite(figures) for name, figures in by_output.items()},
+        "core_hours": core_hours,
+        "graph_gap": graph_gap,
+        "training": training,
+        "origin": origin,
+        "inputs": network.inputs.to_list(),
+        "outputs": network.outputs.to_list(),
+    }
+    (folder / CARD).write_text(_card(facts), encoding="utf-8")
+    facts["sha256"] = {file: sha256(folder / file) for file in (GRAPH, CARD)}
+    (folder / MANIFEST).write_text(json.dumps(facts, indent=1, allow_nan=False), encoding="utf-8")
+    return load_bundle(folder)
+
+
+def _finite(figures: dict[str, float]) -> dict[str, float]:
+    """Leave out what could not be judged (nan is no JSON)."""
+    return {name: round(float(value), 6) for name, value in figures.items() if np.isfinite(value)}
+
+
+def _card(facts: dict[str, Any]) -> str:
+    """Return the card: what, from which campaign, how good, where it fails."""
+    accuracy, by_output, training, origin = facts["accuracy"], facts["accuracy_by_output"], facts["training"], facts["origin"]
+    worst = sorted(by_output, key=lambda name: by_output[name].get("r2", 1.0))[:5]
+    lines = [
+        f"# Metamodel of {facts['building']}",
+        "",
+        f"A causal Transformer with {facts['n_weights']:,} weights ({training.get('n_weights_dense', 0):,} before pruning), hourly, "
+        f"{len(facts['inputs'])} inputs and {len(facts['outputs'])} outputs. Give it at least {facts['warm_up_h']} h of past before the hours "
+        "that matter, and stay inside the bounds of the inputs in bundle.json.",
+        "",
+        f"Made {facts['created']}. Core-hours: "
+        + ", ".join(f"{what} {hours:.2f}" for what, hours in facts["core_hours"].items())
+        + f". Largest difference between torch and ONNX Runtime: {facts['graph_gap']:.1e} of an output's scale.",
+        "",
+        "## From which data",
+        "",
+        *(f"- {key}: {value}" for key, value in origin.items() if not isinstance(value, (dict, list))),
+        f"- inputs found unnecessary: {', '.join(training.get('pruned_inputs', [])) or 'none'}",
+        "",
+        "## How good, on the validation split of the campaign",
+        "",
+        "| figure | value |",
+        "|---|---|",
+        *(f"| {name} | {value:.4g} |" for name, value in accuracy.items()),
+        "",
+        "| output | RMSE | R2 | total error, median | worst |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {name} | {f['rmse']:.4g} | {f.get('r2', float('nan')):.3f} | {f['total_error_median']:.3f} | {f['total_error_worst']:.3f} |"
+            for name, f in by_output.items()
+        ),
+        "",
+        "## Where it fails",
+        "",
+        f"- least explained outputs: {', '.join(worst)};",
+        f"- worst total of any output in any run: {accuracy.get('total_error_worst', float('nan')):.0%} off;",
+        "- outside the input bounds it answers confidently and wrongly; callers must check the bounds;",
+        "- it knows one building: the reference model of the campaign and its parameters, no other geometry.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,291 @@
+"""The metamodel: a causal Transformer with local attention and a long memory. One file, one config.
+
+Physical units go in and come out; the scaling lives inside, so that the exported graph needs no companion.
+
+Legend of shapes: b batch, t time [h], c channel, d width of the residual stream, n blocks of `block_h` hours, l hours in a block,
+h heads, e width of a head, g memories, m width of a memory, f units of a feed-forward layer.
+
+One layer adds to the residual stream
+    1. attention: each hour looks at its own block up to itself and at the whole block before (24 to 47 hours back), with a learned bias
+       per head and lag instead of positions;
+    2. memory: leaky integrators, s_t = a_t s_{t-1} + (1 - a_t) u_t, whose decay a_t the layer chooses hour by hour around a time
+       constant between `tau_h`: the slow state of walls and air that a window of attention forgets. The recurrence is unrolled
+       exactly, within a block and then over blocks (the chunked form of Dao & Gu, arXiv 2405.21060, with a scalar decay per memory);
+    3. a feed-forward layer.
+
+Temperatures and humidity leave through a linear head; powers and CO2 through  offset + scale * relu(z)**2: never below the offset,
+and exactly at it where the head says so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from building.units import CO2, POWER
+from building.variables import Signature
+
+FAR = -1e4  # added to a score or a log decay that must not count; exp() of it is exactly 0 in float32
+LOG_RATIO = 8.0  # an input whose bounds are positive and this far apart is fed as its logarithm
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The shape of a network. Heads and feed-forward units are counted per layer: a pruned network differs from layer to layer.
+
+    Attributes:
+        d_model: width of the residual stream.
+        n_heads: attention heads of each layer.
+        n_ffn: feed-forward units of each layer.
+        head_width: width of one head.
+        n_memories: groups of leaky integrators per layer, each with its own decay.
+        memory_width: integrators per group.
+        tau_h: shortest and longest time constant at the start of training [h].
+        block_h: hours per block of attention.
+        n_products: learned products of two inputs that join the embedding.
+    """
+
+    d_model: int = 64
+    n_heads: tuple[int, ...] = (4, 4, 4)
+    n_ffn: tuple[int, ...] = (128, 128, 128)
+    head_width: int = 8
+    n_memories: int = 4
+    memory_width: int = 8
+    tau_h: tuple[float, float] = (2.0, 150.0)
+    block_h: int = 24
+    n_products: int = 32
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers."""
+        return len(self.n_heads)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data, read back by `from_dict`."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> NetworkConfig:
+        """Rebuild a config from `to_dict`'s data (lists become tuples)."""
+        return NetworkConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+
+class Scaling(nn.Module):
+    """Physical units -> numbers near 1, and back. Buffers only: fitted once on training data, never trained.
+
+    Attributes:
+        is_log: inputs fed as logarithms, shape (c,).
+        mean, std: of the inputs (after the logarithm), shape (c,).
+        is_squared: outputs that leave through offset + scale * relu(z)**2, shape (o,).
+        offset, scale: of the outputs, shape (o,).
+    """
+
+    is_log: Tensor
+    mean: Tensor
+    std: Tensor
+    is_squared: Tensor
+    offset: Tensor
+    scale: Tensor
+
+    def __init__(self, inputs: Signature, outputs: Signature) -> None:
+        super().__init__()
+        is_log = [0 < v.low and v.high / v.low >= LOG_RATIO for v in inputs]
+        is_squared = [v.quantity.name in (POWER.name, CO2.name) for v in outputs]
+        self.register_buffer("is_log", torch.tensor(is_log))
+        self.register_buffer("mean", torch.zeros(len(inputs)))
+        self.register_buffer("std", torch.ones(len(inputs)))
+        self.register_buffer("is_squared", torch.tensor(is_squared))
+        self.register_buffer("offset", torch.zeros(len(outputs)))
+        self.register_buffer("scale", torch.ones(len(outputs)))
+
+    def fit(self, x_ntc: NDArray[np.floating[Any]], y_nto: NDArray[np.floating[Any]]) -> None:
+        """Take the scaling from training data, shapes (windows, time, channels), physical units."""
+        is_log, is_squared = self.is_log.numpy(), self.is_squared.numpy()
+        x = np.asarray(x_ntc, dtype=np.float64).reshape(-1, len(is_log))
+        x[:, is_log] = np.log(np.maximum(x[:, is_log], 1e-6))
+        y = np.asarray(y_nto, dtype=np.float64).reshape(-1, len(is_squared))
+        std = x.std(axis=0)
+        self.mean.copy_(torch.from_numpy(x.mean(axis=0)))
+        self.std.copy_(torch.from_numpy(np.where(std > 1e-9, std, 1.0)))
+        offset = np.where(is_squared, y.min(axis=0), y.mean(axis=0))
+        scale = np.where(is_squared, (y - offset).mean(axis=0), y.std(axis=0))
+        self.offset.copy_(torch.from_numpy(offset))
+        self.scale.copy_(torch.from_numpy(np.where(scale > 1e-9, scale, 1.0)))
+
+    def encode(self, x_btc: Tensor) -> Tensor:
+        """Return standardised inputs, same shape."""
+        x_btc = torch.where(self.is_log, torch.log(torch.clamp(x_btc, min=1e-6)), x_btc)
+        return (x_btc - self.mean) / self.std
+
+    def decode(self, z_bto: Tensor) -> Tensor:
+        """Return outputs in physical units from what the head says, same shape."""
+        return self.offset + self.scale * torch.where(self.is_squared, torch.square(F.relu(z_bto)), z_bto)
+
+
+class Embedding(nn.Module):
+    """Linear embedding of the inputs plus learned products of two mixtures of them (flow times temperature difference and the like)."""
+
+    def __init__(self, n_inputs: int, config: NetworkConfig) -> None:
+        super().__init__()
+        self.n_products = config.n_products
+        self.inwards = nn.Linear(n_inputs, config.d_model + 2 * config.n_products)
+        self.outwards = nn.Linear(config.n_products, config.d_model, bias=False)
+
+    def forward(self, z_btc: Tensor) -> Tensor:
+        """(b, t, c) -> (b, t, d)."""
+        p = self.n_products
+        linear, one, other = self.inwards(z_btc).split([self.outwards.out_features, p, p], dim=-1)
+        return torch.as_tensor(linear + self.outwards(one * other))
+
+
+class Mixing(nn.Module):
+    """Attention over the last hours and leaky memories of all hours, side by side, with one projection in and one out."""
+
+    gate: Tensor
+    lag: Tensor
+    is_hidden: Tensor
+    later: Tensor
+
+    def __init__(self, config: NetworkConfig, n_heads: int) -> None:
+        super().__init__()
+        c = config
+        self.n_heads, self.head_width, self.block_h = n_heads, c.head_width, c.block_h
+        self.n_memories, self.memory_width = c.n_memories, c.memory_width
+        self.attended = n_heads * c.head_width
+        self.remembered = c.n_memories * c.memory_width
+        self.inwards = nn.Linear(c.d_model, 3 * self.attended + self.remembered + c.n_memories)
+        self.outwards = nn.Linear(self.attended + self.remembered, c.d_model)
+        self.lag_bias = nn.Parameter(torch.zeros(n_heads, 2 * c.block_h))
+        self.register_buffer("gate", torch.ones(n_heads))
+        steps = torch.arange(c.block_h)
+        lag = steps[:, None] + c.block_h - torch.arange(2 * c.block_h)[None, :]  # hour of the query minus hour of the key
+        self.register_buffer("is_hidden", lag < 0, persistent=False)
+        self.register_buffer("lag", lag.clamp(min=0), persistent=False)
+        self.register_buffer("later", FAR * (steps[None, :] > steps[:, None]).float(), persistent=False)
+        # softplus(bias) = 1 / tau: the memories start spread evenly over the logarithm of the time constant.
+        tau = torch.logspace(math.log10(c.tau_h[0]), math.log10(c.tau_h[1]), max(c.n_memories, 1))
+        with torch.no_grad():
+            if c.n_memories:
+                self.inwards.bias[-c.n_memories :] = torch.log(torch.expm1(1 / tau[: c.n_memories]))
+            # Each head starts with a preference for the near past, steeper from head to head.
+            self.lag_bias -= torch.arange(2 * c.block_h)[None, :] * 2.0 ** -torch.arange(1, n_heads + 1)[:, None]
+
+    def forward(self, x_bnld: Tensor) -> Tensor:
+        """(b, n, l, d) -> (b, n, l, d)."""
+        a, r, g = self.attended, self.remembered, self.n_memories
+        q, k, v, u, w = self.inwards(x_bnld).split([a, a, a, r, g], dim=-1)
+        mixed = [self._attend(q, k, v)] if a else []
+        if r:
+            mixed.append(self._remember(u, w))
+        columns = [self.gate.repeat_interleave(self.head_width), torch.ones(r, device=x_bnld.device)]
+        return F.linear(torch.cat(mixed, dim=-1), self.outwards.weight * torch.cat(columns), self.outwards.bias)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(b, n, l, h*e) three times -> (b, n, l, h*e)."""
+        b, n, block, a = q.shape
+        heads = (b, n, -1, self.n_heads, self.head_width)
+        k, v = (torch.cat([F.pad(s[:, :-1], (0, 0, 0, 0, 1, 0)), s], dim=2) for s in (k, v))
+        q, k, v = q.reshape(heads).transpose(2, 3), k.reshape(heads).transpose(2, 3), v.reshape(heads).transpose(2, 3)
+        bias = self.lag_bias[:, self.lag].masked_fill(self.is_hidden, FAR)  # (h, l, 2l)
+        # The block before the first block does not exist.
+        first = F.pad(torch.full((1, 1, 1, block), FAR, device=q.device), (0, block)).unsqueeze(0)
+        is_first = (torch.arange(n, device=q.device) == 0).to(q.dtype).reshape(1, n, 1, 1, 1)
+        scores = q @ k.transpose(-1, -2) * self.head_width**-0.5 + bias + first * is_first
+        return (scores.softmax(dim=-1) @ v).transpose(2, 3).reshape(b, n, block, a)
+
+    def _remember(self, u: Tensor, w: Tensor) -> Tensor:
+        """Inputs (b, n, l, g*m) and raw decays (b, n, l, g) -> states (b, n, l, g*m)."""
+        b, n, block, _ = u.shape
+        log_decay = -F.softplus(w)
+        u = u.reshape(b, n, block, self.n_memories, self.memory_width) * -torch.expm1(log_decay).unsqueeze(-1)
+        u = u.transpose(2, 3)  # (b, n, g, l, m)
+        since = log_decay.cumsum(dim=2).transpose(2, 3)  # (b, n, g, l): log decay from the start of the block to the end of the hour
+        within = torch.exp(since.unsqueeze(-1) - since.unsqueeze(-2) + self.later) @ u  # (b, n, g, l, m)
+        # Over blocks: what stood at the end of block j counts in block i > j, faded by all blocks between.
+        ends, whole = within[:, :, :, -1].transpose(1, 2), since[..., -1].cumsum(dim=1).transpose(1, 2)  # (b, g, n, m), (b, g, n)
+        before = whole - since[..., -1].transpose(1, 2)  # log decay up to the start of block i
+        order = torch.arange(n, device=u.device)
+        hidden = FAR * (order[None, :] >= order[:, None]).to(u.dtype)
+        carried = torch.exp(before.unsqueeze(-1) - whole.unsqueeze(-2) + hidden) @ ends  # (b, g, n, m)
+        state = within + torch.exp(since).unsqueeze(-1) * carried.transpose(1, 2).unsqueeze(3)
+        return state.transpose(2, 3).reshape(b, n, block, -1)
+
+
+class FeedForward(nn.Module):
+    """d -> f -> d, with a gate per unit."""
+
+    gate: Tensor
+
+    def __init__(self, d_model: int, n_units: int) -> None:
+        super().__init__()
+        self.inwards = nn.Linear(d_model, n_units)
+        self.outwards = nn.Linear(n_units, d_model)
+        self.register_buffer("gate", torch.ones(n_units))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d) -> (..., d)."""
+        return F.linear(F.relu(self.inwards(x)), self.outwards.weight * self.gate, self.outwards.bias)
+
+
+class Layer(nn.Module):
+    """Mixing over time, then feed-forward; both read a normalised stream and add to it."""
+
+    def __init__(self, config: NetworkConfig, n_heads: int, n_ffn: int) -> None:
+        super().__init__()
+        self.norm_mixing = nn.LayerNorm(config.d_model)
+        self.mixing = Mixing(config, n_heads)
+        self.norm_ffn = nn.LayerNorm(config.d_model)
+        self.ffn = FeedForward(config.d_model, n_ffn)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, n, l, d) -> (b, n, l, d)."""
+        x = x + self.mixing(self.norm_mixing(x))
+        return torch.as_tensor(x + self.ffn(self.norm_ffn(x)))
+
+
+class Network(nn.Module):
+    """Weather, occupancy, parameters and settings in; temperatures, CO2, humidity and powers out; hour by hour, causal."""
+
+    gate: Tensor
+
+    def __init__(self, inputs: Signature, outputs: Signature, config: NetworkConfig) -> None:
+        super().__init__()
+        self.inputs, self.outputs, self.config = inputs, outputs, config
+        self.scaling = Scaling(inputs, outputs)
+        self.register_buffer("gate", torch.ones(len(inputs)))
+        self.embedding = Embedding(len(inputs), config)
+        self.layers = nn.ModuleList(Layer(config, h, f) for h, f in zip(config.n_heads, config.n_ffn, strict=True))
+        self.norm = nn.LayerNorm(config.d_model)
+        self.head = nn.Linear(config.d_model, len(outputs))
+        for layer in self.layers:  # a residual branch starts small, so that a fresh network is nearly its embedding
+            for branch in (layer.mixing.outwards, layer.ffn.outwards):  # type: ignore[union-attr]
+                nn.init.normal_(branch.weight, std=0.02 / math.sqrt(2 * config.n_layers))  # type: ignore[union-attr, arg-type]
+                nn.init.zeros_(branch.bias)  # type: ignore[union-attr, arg-type]
+
+    def latent(self, x_btc: Tensor) -> Tensor:
+        """Return what the head says before decoding, (b, t, c) -> (b, t, o); any t, padded inside to whole blocks."""
+        b, t, c = x_btc.shape
+        block = self.config.block_h
+        z = self.scaling.encode(x_btc) * self.gate
+        n = (t + block - 1) // block
+        z = torch.cat([z, torch.zeros(b, block - 1, c, device=z.device)], dim=1)[:, : n * block]
+        x = self.embedding(z.reshape(b, n, block, c))
+        for layer in self.layers:
+            x = layer(x)
+        return torch.as_tensor(self.head(self.norm(x)).reshape(b, n * block, -1)[:, :t])
+
+    def forward(self, x_btc: Tensor) -> Tensor:
+        """Predict, physical units: (b, t, inputs) -> (b, t, outputs)."""
+        return self.scaling.decode(self.latent(x_btc))
+
+
+def n_weights(network: nn.Module) -> int:
+    """Return the number of trained weights."""
+    return sum(p.numel() for p in network.parameters())
