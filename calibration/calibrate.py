@@ -1,0 +1,256 @@
+"""Calibrate: fit a predictor to what a building was measured to do, judge it on hours it has not seen, and say so.
+
+calibration = calibrate(predictor, measured, building.parameter_space, seed=1, time_zone=building.site.time_zone)
+past, correct = present(predictor, calibration, measured, horizon)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from datetime import date
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from building.errors import TooFewDataError
+from building.parameters import ParameterSpace
+from building.predictor import Predictor
+from building.scenario import Scenario
+from building.variables import Role, Signature
+from calibration.candidates import Candidates
+from calibration.guideline14 import (
+    EnergyFigure,
+    IndoorFigure,
+    energy_channels,
+    energy_figure,
+    indoor_figure,
+)
+from calibration.identifiability import STRONG_PULL, Spread, spreads
+from calibration.misfit import Misfit
+from calibration.observation import ACCURACY, USUAL_RULES, Accuracy, Observation, Rules, fill_inputs, observe
+from calibration.report import Calibration
+from calibration.residual import Correction, correction, day_ahead_rmse, fit_residual
+from calibration.search import USUAL_BUDGET, Budget, Progress, search
+
+Array = NDArray[np.float64]
+
+TEMPERATURE_ANCHOR_K = 0.5
+"""A mean zone RMSE beyond this is worth a warning (reference/standards.md: temperature is judged in K, anchor 0.5 K)."""
+
+
+def calibrate(
+    predictor: Predictor,
+    measured: pd.DataFrame,
+    space: ParameterSpace,
+    *,
+    seed: int,
+    time_zone: str,
+    holidays: Collection[date] = (),
+    fixed: Mapping[str, float] | None = None,
+    start: Mapping[str, float] | None = None,
+    rules: Rules = USUAL_RULES,
+    accuracy: Mapping[str, Accuracy] = ACCURACY,
+    budget: Budget = USUAL_BUDGET,
+    progress: Callable[[Progress], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Calibration:
+    """Fit parameters (and settings nobody measured) to a measured frame.
+
+    Args:
+        predictor: asked once per generation, with all candidates as one batch.
+        measured: hourly, UTC; columns named as the predictor's inputs (weather; occupancy and settings where measured) and
+            outputs,
+            NaN where nothing was read. Other columns are ignored.
+        space: what may be fitted.
+        seed: same seed, same answer.
+        time_zone: IANA name of the building's clock.
+        holidays: dates that run as Sundays.
+        fixed: values of PARAMETER inputs that are not in `space`.
+        start: first guess by name, e.g. of the last calibration; defaults of the space elsewhere.
+        rules: warm-up, held-out days, least data.
+        accuracy: sensor noise and model floor by quantity.
+        budget: of the search.
+        progress: called after each generation.
+        clock: seconds, monotonic.
+
+    Raises:
+        TooFewDataError, MissingColumnError, IrregularTimeError: see `observation.observe`.
+        UnknownNameError: a name in `start` that is not in the space.
+    """
+    began = clock()
+    constants = {**(fixed or {}), **space.defaults()}
+    seen = observe(predictor.inputs, predictor.outputs, measured, constants, rules, accuracy)
+    candidates = Candidates(seen.scenario, space, seen.unmeasured, time_zone, holidays)
+    misfit = Misfit(seen, predictor.outputs)
+    found = search(
+        lambda u_bn: misfit(predictor.predict(candidates.batch(u_bn))),
+        _first_point(candidates, start or {}),
+        seed,
+        budget,
+        progress,
+        clock,
+    )
+    known = spreads(
+        lambda u_bn: misfit.errors(predictor.predict(candidates.batch(u_bn))),
+        misfit,
+        candidates.space,
+        found.u,
+        seen.index[seen.fit_t],
+    )
+    y_to = predictor.predict(candidates.batch(found.u[None]))[0]
+    predicted = pd.DataFrame(y_to, index=seen.index, columns=list(predictor.outputs.names))
+    errors = seen.measured() - predicted[list(seen.channels.names)]
+    residual = fit_residual(errors[seen.fit_t], seen.channels, time_zone)
+    energy, indoor = _figures(seen, predicted, time_zone)
+    return Calibration(
+        parameters={**(fixed or {}), **candidates.named(found.u)},
+        spreads=known,
+        energy=energy,
+        indoor=indoor,
+        day_ahead=day_ahead_rmse(residual, errors, predicted, seen.channels, first=int(np.flatnonzero(seen.held_out_t)[0])),
+        refusals=tuple(_refusals(energy, known)),
+        warnings=tuple(_warnings(seen, indoor, known)),
+        residual=residual,
+        profile=candidates.week_profile(found.u),
+        dropped=dict(seen.dropped),
+        start=seen.index[0],
+        end=seen.index[-1] + pd.Timedelta(hours=1),
+        n_fit_h=int(seen.fit_t.sum()),
+        n_held_out_h=int(seen.held_out_t.sum()),
+        misfit=found.misfit,
+        seed=seed,
+        generations=found.generations,
+        evaluations=found.evaluations,
+        seconds=clock() - began,
+        stopped=found.stopped,
+    )
+
+
+def present(
+    predictor: Predictor,
+    calibration: Calibration,
+    measured: pd.DataFrame,
+    horizon: pd.DatetimeIndex,
+    time_zone: str,
+    warm_up_h: int = 168,
+    errors_h: int = 168,
+    max_gap_h: int = 6,
+) -> tuple[Scenario, Correction]:
+    """Return what a forecast needs of the present: the past with calibrated parameters, and the correction by the last errors.
+
+    Args:
+        predictor: the calibrated predictor.
+        calibration: its calibration.
+        measured: hourly, UTC, ending where the horizon begins; columns as for `calibrate`.
+        horizon: UTC stamps of the forecast.
+        time_zone: IANA name of the building's clock.
+        warm_up_h: past the predictor needs before an error means something; the scenario returned has at least this length.
+        errors_h: hours of errors used beyond the warm-up; fewer where the frame is shorter.
+        max_gap_h: inputs are bridged over any gap, but errors in a longer one, and a day after, do not count.
+
+    Raises:
+        TooFewDataError: less than the warm-up.
+        MissingColumnError: see `observation.fill_inputs`.
+    """
+    recent = measured.iloc[-(warm_up_h + errors_h) :]
+    if len(recent) < warm_up_h:
+        hint = "The predictor needs this past; wait for it."
+        raise TooFewDataError(what="the recent past", found=float(len(recent)), wanted=float(warm_up_h), hint=hint)
+    past, trusted_t = past_scenario(predictor.inputs, calibration, recent, time_zone, max_gap_h)
+    predicted = pd.DataFrame(predictor.predict(past.values[None])[0], index=past.index, columns=list(predictor.outputs.names))
+    names = [n for n in predictor.outputs.names if n in recent and n not in calibration.dropped]
+    errors = recent[names].astype(float) - predicted[names]
+    errors = errors.where(np.isfinite(errors) & trusted_t[:, None]).iloc[warm_up_h:]
+    return past, correction(calibration.residual, errors, predictor.outputs, horizon)
+
+
+def past_scenario(
+    inputs: Signature, calibration: Calibration, measured: pd.DataFrame, time_zone: str, max_gap_h: int = 6
+) -> tuple[Scenario, NDArray[np.bool_]]:
+    """Return measured hours as a scenario with calibrated parameters, unmeasured series from the fitted profile; and trusted
+    hours.
+
+    Raises:
+        MissingColumnError: see `observation.fill_inputs`; also a series that neither was measured now nor was fitted then.
+    """
+    if calibration.profile is not None:
+        fitted = calibration.profile.unroll(pd.DatetimeIndex(measured.index), time_zone)
+        measured = measured.assign(**{str(n): measured[n].fillna(fitted[n]) if n in measured else fitted[n] for n in fitted})
+    past, unmeasured, trusted_t = fill_inputs(inputs, measured, calibration.parameters, max_gap_h)
+    if len(unmeasured):
+        raise TooFewDataError(
+            what=f"the recent past of {', '.join(unmeasured.names)}",
+            found=float(measured[[n for n in unmeasured.names if n in measured]].notna().all(axis=1).sum()),
+            wanted=len(measured) / 2,
+            hint="It was measured when the building was calibrated. Bring the sensor back, or calibrate again without it.",
+        )
+    return past, trusted_t
+
+
+def _first_point(candidates: Candidates, start: Mapping[str, float]) -> Array:
+    u = candidates.default_point()
+    for name, value in start.items():
+        parameter = candidates.parameters[name]
+        u[candidates.space.names.index(name)] = np.clip(parameter.to_unit(value), 0.0, 1.0)
+    return u
+
+
+def _figures(
+    seen: Observation, predicted: pd.DataFrame, time_zone: str
+) -> tuple[tuple[EnergyFigure, ...], tuple[IndoorFigure, ...]]:
+    index = seen.index[seen.held_out_t]
+    measured, simulated = seen.measured()[seen.held_out_t], predicted[seen.held_out_t]
+    energy = tuple(
+        energy_figure(
+            name,
+            measured[list(parts)].sum(axis=1, skipna=False).to_numpy(),
+            simulated[list(parts)].sum(axis=1).to_numpy(),
+            index,
+            time_zone,
+            always,
+        )
+        for name, (parts, always) in energy_channels(seen.channels.names).items()
+    )
+    indoor = tuple(
+        indoor_figure(v.name, v.quantity.unit, measured[v.name].to_numpy(), simulated[v.name].to_numpy())
+        for v in seen.channels.having(Role.INDOOR)
+    )
+    return energy, indoor
+
+
+def _refusals(energy: tuple[EnergyFigure, ...], known: tuple[Spread, ...]) -> list[str]:
+    reasons = []
+    if not any(f.name == "facility_electricity" for f in energy):
+        reasons.append("facility_electricity was not measured, and Guideline 14 is always judged on it")
+    for f in energy:
+        if f.is_judged and not f.passes:
+            reasons.append(
+                f"on the held-out hours {f.name} has CV(RMSE) {f.cv_rmse:.0%} (limit 30 %) and NMBE {f.nmbe:+.0%} (limit 10 %)"
+            )
+    for s in known:
+        if s.pull > STRONG_PULL:
+            reasons.append(
+                f"{s.name} leans on its bound at {s.value:.4g}; the misfit would fall by {s.pull:.0%} beyond it, "
+                "so something else is wrong"
+            )
+    return reasons
+
+
+def _warnings(seen: Observation, indoor: tuple[IndoorFigure, ...], known: tuple[Spread, ...]) -> list[str]:
+    notes = [f"{name} was not used ({why})" for name, why in seen.dropped.items()]
+    if len(seen.unmeasured):
+        notes.append(f"nobody measured {', '.join(seen.unmeasured.names)}; fitted as a week profile")
+    rmse = [f.rmse for f in indoor if f.unit == "degC" and np.isfinite(f.rmse)]
+    if rmse and np.mean(rmse) > TEMPERATURE_ANCHOR_K:
+        notes.append(
+            f"mean zone temperature RMSE {np.mean(rmse):.2f} K on the held-out hours, more than {TEMPERATURE_ANCHOR_K} K"
+        )
+    at_bound = [s.name for s in known if s.state == "at bound"]
+    if at_bound:
+        notes.append(f"at a bound: {', '.join(at_bound)}")
+    weak = [s.name for s in known if s.state == "weak"]
+    if weak:
+        notes.append(f"the data hardly speak of {', '.join(weak)}")
+    return notes
