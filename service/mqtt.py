@@ -1,0 +1,275 @@
+"""The line to the broker: kept alive for as long as the service runs, whatever the broker does.
+
+One paho client per connection. paho's own reconnection would keep outgoing messages in memory and send them after an outage,
+however old; a setpoint must not be late. So this module owns the loop: connect, serve until the line drops, throw the client
+away, wait (doubling, with jitter), connect again. What is to be sent again is decided by service/publish.py; what came in and was
+not acknowledged, the broker sends again (persistent session, QoS 1, acknowledged by hand after the commit).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from building.errors import BrokerError
+from service.config import MqttSection
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as it arrived.
+
+    Attributes:
+        connection: number of the connection it came through; message ids mean nothing on another one.
+        mid: its id there.
+    """
+
+    topic: str
+    payload: bytes
+    qos: int
+    is_retained: bool
+    connection: int
+    mid: int
+
+
+class MqttLink:
+    """Subscribes, receives, acknowledges and publishes through one broker, in a thread of its own.
+
+    Args:
+        config: broker and credentials.
+        building: its name; part of status topic and default client id.
+        subscriptions: topic filters.
+        on_message: called in paho's thread for each message; must return at once.
+
+    Raises:
+        BrokerError: certificates that cannot be read.
+    """
+
+    def __init__(
+        self, config: MqttSection, building: str, subscriptions: Sequence[str], on_message: Callable[[Message], None]
+    ) -> None:
+        self.config = config
+        self.status_topic = f"{config.root}/{building}/status"
+        self.client_id = config.client_id or f"setwise-{building}"
+        self.subscriptions = tuple(subscriptions)
+        self.on_message = on_message
+        self.on_connected: Callable[[], None] = lambda: None
+        """Called in paho's thread when connected and subscribed; must return at once."""
+        self.on_sent: Callable[[int], None] = lambda mid: None
+        """Called in paho's thread, which holds its lock on outgoing messages, when the broker confirms that id."""
+        self.n_connections = 0
+        self.n_failures = 0
+        self.n_received = 0
+        self.n_published = 0
+        self.state = "stopped"
+        self._client: paho.Client | None = None
+        self._connected = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+        self._tls = _tls(config) if config.is_tls else None
+
+    @property
+    def is_connected(self) -> bool:
+        """Say whether messages can be sent now."""
+        return self._connected.is_set()
+
+    def start(self) -> None:
+        """Start connecting; returns at once, broker or not."""
+        self._thread.start()
+
+    def wait_connected(self, timeout_s: float) -> bool:
+        """Return True as soon as the line is up, False after `timeout_s`."""
+        return self._connected.wait(timeout_s)
+
+    def stop(self, timeout_s: float = 3.0) -> None:
+        """Say offline, disconnect, end the thread."""
+        client = self._client
+        if client is not None and self.is_connected:
+            offline = client.publish(self.status_topic, "offline", qos=1, retain=True)
+            deadline = time.monotonic() + timeout_s / 2
+            while not offline.is_published() and self.is_connected and time.monotonic() < deadline:
+                time.sleep(0.01)  # not wait_for_publish: it raises when the line drops under it
+        self._stopping.set()
+        if client is not None:
+            client.disconnect()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        self.state = "stopped"
+
+    def publish(
+        self, topic: str, payload: bytes | str, is_retained: bool = False, expires_in_s: float | None = None
+    ) -> int | None:
+        """Hand one message (QoS 1) to the broker.
+
+        Args:
+            topic: where.
+            payload: what.
+            is_retained: the broker keeps it for later subscribers.
+            expires_in_s: MQTT 5 brokers throw it away after that.
+
+        Returns:
+            The id `on_sent` will be called with, or None when there is no line: nothing is kept here.
+        """
+        client = self._client
+        if client is None or not self.is_connected:
+            return None
+        properties = None
+        if self.config.version == "5" and expires_in_s is not None:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.MessageExpiryInterval = max(1, int(expires_in_s))
+        sent = client.publish(topic, payload, qos=1, retain=is_retained, properties=properties)
+        if sent.rc != paho.MQTT_ERR_SUCCESS:
+            return None
+        self.n_published += 1
+        return sent.mid
+
+    def acknowledge(self, messages: Sequence[Message]) -> None:
+        """Tell the broker that these messages are safe with us. Those of a former connection are left: it sends them again."""
+        client = self._client
+        for message in messages:
+            if client is not None and message.qos > 0 and message.connection == self.n_connections:
+                client.ack(message.mid, message.qos)
+
+    # -- the link's thread
+
+    def _run(self) -> None:
+        wait_s = self.config.reconnect_min_s
+        while not self._stopping.is_set():
+            before = self.n_connections
+            reason = self._serve_once()
+            self._connected.clear()
+            self._client = None
+            if self._stopping.is_set():
+                return
+            if self.n_connections > before:  # it had worked: start over with the shortest wait
+                wait_s = self.config.reconnect_min_s
+            self.n_failures += 1
+            self._change_state("disconnected", f"{reason}; trying again")
+            self._stopping.wait(wait_s * random.uniform(0.8, 1.2))  # jitter: many gateways must not come back at once
+            wait_s = min(2 * wait_s, self.config.reconnect_max_s)
+
+    def _serve_once(self) -> str:
+        """Connect and serve until the line drops; return why it did."""
+        reason = "the broker closed the line"
+        closed = threading.Event()
+        client = self._make_client()
+
+        def connected(_c: paho.Client, _u: Any, _f: paho.ConnectFlags, code: ReasonCode, _p: Properties | None) -> None:
+            nonlocal reason
+            if code.is_failure:
+                reason = f"the broker refuses us: {code}"
+                client.disconnect()
+                return
+            self.n_connections += 1
+            client.publish(self.status_topic, "online", qos=1, retain=True)
+            if self.subscriptions:
+                client.subscribe([(topic, 1) for topic in self.subscriptions])
+            else:
+                ready()
+
+        def subscribed(_c: paho.Client, _u: Any, _mid: int, codes: list[ReasonCode], _p: Properties | None) -> None:
+            refused = [topic for topic, code in zip(self.subscriptions, codes, strict=False) if code.is_failure]
+            if refused:
+                log.error("the broker refuses %d of %d subscriptions: %s", len(refused), len(codes), ", ".join(refused[:5]))
+            ready()
+
+        def ready() -> None:
+            self._connected.set()
+            self._change_state("connected", "")
+            self.on_connected()
+
+        def disconnected(_c: paho.Client, _u: Any, _f: paho.DisconnectFlags, code: ReasonCode, _p: Properties | None) -> None:
+            nonlocal reason
+            self._connected.clear()
+            if code.is_failure and not reason.startswith("the broker refuses"):
+                reason = f"the line dropped ({code})"
+            closed.set()
+
+        def received(_c: paho.Client, _u: Any, m: paho.MQTTMessage) -> None:
+            self.n_received += 1
+            try:
+                topic = m.topic
+            except UnicodeDecodeError:  # paho hands over invalid UTF-8 and raises only here
+                topic = "(a topic that is not UTF-8)"
+            self.on_message(Message(topic, bytes(m.payload), m.qos, m.retain, self.n_connections, m.mid))
+
+        def published(_c: paho.Client, _u: Any, mid: int, _code: ReasonCode, _p: Properties | None) -> None:
+            self.on_sent(mid)
+
+        client.on_connect, client.on_subscribe, client.on_disconnect = connected, subscribed, disconnected
+        client.on_message, client.on_publish = received, published
+        try:
+            self._client = client
+            if self.config.version == "5":
+                properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+                properties.SessionExpiryInterval = min(int(self.config.session_expiry_h * 3600), 0xFFFFFFFF)
+                client.connect(
+                    self.config.host, self.config.port, self.config.keepalive_s, clean_start=False, properties=properties
+                )
+            else:
+                client.connect(self.config.host, self.config.port, self.config.keepalive_s)
+            # paho's own thread, not loop_forever in ours: only then nobody else writes to its socket.
+            client.loop_start()
+            closed.wait()
+            client.loop_stop()
+        except (OSError, ValueError) as e:  # refused, unreachable, unknown host, TLS (an OSError), or a bad port or host name
+            reason = f"{type(e).__name__}: {e}"
+        except Exception as e:
+            # paho raises all sorts on a peer that does not speak MQTT; the line must outlive them all.
+            reason = f"unexpected {type(e).__name__}: {e}"
+            log.exception("MQTT line: %s", reason)
+        return reason
+
+    def _make_client(self) -> paho.Client:
+        is_v5 = self.config.version == "5"
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self.client_id,
+            clean_session=None if is_v5 else False,
+            protocol=MQTTProtocolVersion.MQTTv5 if is_v5 else MQTTProtocolVersion.MQTTv311,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        client.connect_timeout = 5.0
+        client.will_set(self.status_topic, "offline", qos=1, retain=True)
+        if self.config.username is not None:
+            client.username_pw_set(
+                self.config.username, None if self.config.password is None else self.config.password.get_secret_value()
+            )
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
+        return client
+
+    def _change_state(self, state: str, reason: str) -> None:
+        if state == self.state:
+            return
+        self.state = state
+        place = f"{self.config.host}:{self.config.port}"
+        if state == "connected":
+            log.info("broker %s: connected", place)
+        else:
+            log.warning("%s", BrokerError(host=self.config.host, port=self.config.port, reason=reason))
+
+
+def _tls(config: MqttSection) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=None if config.ca is None else str(config.ca))
+        if config.cert is not None:
+            context.load_cert_chain(config.cert, config.key)
+    except OSError as e:
+        raise BrokerError(host=config.host, port=config.port, reason=f"a certificate file cannot be read: {e}") from e
+    return context

@@ -1,0 +1,219 @@
+"""Setpoints on their way out: sent once, confirmed by an echo or marked unconfirmed, never late.
+
+Each setpoint leaves as JSON {"value", "unit", "valid_until", "plan"} on its command topic, QoS 1, not retained: a BMS that
+restarts must not find a stale order. While the broker is away only the newest value per setting waits here; one whose
+`valid_until` has passed is never sent. What became of each is in the store (waiting, sent, acknowledged, unconfirmed, expired,
+replaced); a store that fails stops no setpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import pandas as pd
+
+from building.errors import StoreError
+from service.clock import Clock
+from service.config import PublishSection
+from service.points import Points
+from service.store import PublicationState, Store
+
+log = logging.getLogger(__name__)
+
+
+class Line(Protocol):
+    """What a Publisher needs of the broker: `MqttLink`, or a fake."""
+
+    def publish(
+        self, topic: str, payload: bytes | str, is_retained: bool = False, expires_in_s: float | None = None
+    ) -> int | None:
+        """Hand a message to the broker; its id, or None when there is no line."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One setpoint on its way.
+
+    Attributes:
+        setting, value: what, inside unit.
+        made, valid_until: from when to when it holds (UTC).
+        plan_id: the stored plan it comes from; None for the own schedule.
+        reason: what the guard did to it, for people.
+        state: how far it came.
+        id: its row in the store; None when the store was failing.
+        mid: its id on the line, once handed over.
+    """
+
+    setting: str
+    value: float
+    made: pd.Timestamp
+    valid_until: pd.Timestamp
+    plan_id: int | None
+    reason: str = ""
+    state: PublicationState = "waiting"
+    id: int | None = None
+    mid: int | None = None
+
+
+class Publisher:
+    """Sends setpoints and follows them until they are settled. Thread-safe.
+
+    Args:
+        points: command topics, units and echoes.
+        store: where publications are kept.
+        line: the broker.
+        clock: the time.
+        config: how long a setpoint may go unconfirmed.
+    """
+
+    def __init__(self, points: Points, store: Store, line: Line, clock: Clock, config: PublishSection) -> None:
+        self.points = points
+        self.store = store
+        self.line = line
+        self.clock = clock
+        self.config = config
+        self.n_sent = 0
+        self._lock = threading.RLock()
+        self._current: dict[str, Publication] = {}
+        self._confirmations: deque[int | None] = deque()
+        self._is_store_failing = False
+
+    def current(self) -> dict[str, Publication]:
+        """Return the newest publication of each setting."""
+        with self._lock:
+            self._take_confirmations()
+            return dict(self._current)
+
+    def set(
+        self,
+        values: Mapping[str, float],
+        valid_until: pd.Timestamp,
+        plan_id: int | None,
+        reasons: Mapping[str, str] | None = None,
+    ) -> None:
+        """Publish these settings; those without a command topic are left out.
+
+        Args:
+            values: by setting, inside units; the guard has seen them.
+            valid_until: until when the BMS may follow them without hearing from us (UTC).
+            plan_id: the stored plan they come from, or None.
+            reasons: by setting, what the guard did.
+        """
+        now = self.clock.now()
+        with self._lock:
+            self._take_confirmations()
+            for setting, value in values.items():
+                if setting not in self.points.commands:
+                    continue
+                former = self._current.get(setting)
+                if former is not None and former.state == "waiting":
+                    self._settle(former, "replaced")
+                new = Publication(setting, float(value), now, valid_until, plan_id, (reasons or {}).get(setting, ""))
+                self._current[setting] = replace(new, id=self._keep(new))
+            self._send()
+
+    def tick(self) -> list[Publication]:
+        """Do what is due: send what waits, settle what expired, mark what nobody echoed. The service calls it every second.
+
+        Returns:
+            Setpoints newly marked unconfirmed: sent longer ago than `acknowledge_min`, without echo.
+        """
+        limit = self.clock.now() - pd.Timedelta(minutes=self.config.acknowledge_min)
+        with self._lock:
+            self._take_confirmations()
+            self._send()
+            late = [
+                p
+                for p in self._current.values()
+                if p.state == "sent" and p.made <= limit and self.points.commands[p.setting].echo is not None
+            ]
+            for one in late:
+                self._settle(one, "unconfirmed")
+            return late
+
+    def heard(self, topic: str, payload: bytes) -> None:
+        """The BMS says what it took (a message on an echo topic). An echo of another value confirms nothing.
+
+        Raises:
+            BadReadingError: it cannot be read.
+        """
+        echoes = self.points.read_echo(topic, payload)
+        with self._lock:
+            self._take_confirmations()
+            for setting, value in echoes.items():
+                one = self._current.get(setting)
+                if one is None or one.mid is None or one.state not in ("waiting", "sent", "unconfirmed"):
+                    continue
+                if abs(value - one.value) <= self.points.commands[setting].tolerance:
+                    self._settle(one, "acknowledged")
+
+    def sent(self, mid: int) -> None:
+        """The broker has the message of this id (`MqttLink.on_sent`). Only noted: the line's thread must not wait for a lock."""
+        self._confirmations.append(mid)
+
+    def reconnected(self) -> None:
+        """The line is new (`MqttLink.on_connected`): message ids of the former one mean nothing. Only noted, as in `sent`."""
+        self._confirmations.append(None)
+
+    def _take_confirmations(self) -> None:
+        while self._confirmations:
+            mid = self._confirmations.popleft()
+            for setting, one in list(self._current.items()):
+                if one.state != "waiting" or one.mid is None:
+                    continue
+                if mid is None:
+                    self._current[setting] = replace(one, mid=None)  # will be sent again while it is valid
+                elif one.mid == mid:
+                    self.n_sent += 1
+                    self._settle(one, "sent")
+
+    def _send(self) -> None:
+        now = self.clock.now()
+        for setting, one in list(self._current.items()):
+            if one.state != "waiting" or one.mid is not None:
+                continue
+            if one.valid_until <= now:
+                self._settle(one, "expired")
+                continue
+            facts = {
+                "valid_until": one.valid_until.isoformat().replace("+00:00", "Z"),
+                "plan": "own" if one.plan_id is None else one.plan_id,
+            }
+            topic, payload = self.points.encode_command(setting, one.value, facts)
+            mid = self.line.publish(topic, payload, expires_in_s=(one.valid_until - now).total_seconds())
+            if mid is not None:
+                self._current[setting] = replace(one, mid=mid)
+
+    # -- the store, which may fail without stopping a setpoint
+
+    def _keep(self, one: Publication) -> int | None:
+        topic = self.points.commands[one.setting].topic
+        try:
+            made = self.store.add_publication(one.setting, topic, one.value, one.valid_until, one.made, one.plan_id, one.reason)
+        except StoreError as e:
+            self._store_failed(e)
+            return None
+        self._is_store_failing = False
+        return made
+
+    def _settle(self, one: Publication, state: PublicationState) -> None:
+        # `one` may be a former copy (without mid): only the one in force is replaced.
+        current = self._current.get(one.setting)
+        if current is not None and current.id == one.id and current.made == one.made:
+            self._current[one.setting] = replace(current, state=state)
+        if one.id is None:
+            return
+        try:
+            self.store.settle_publication(one.id, state, self.clock.now())
+        except StoreError as e:
+            self._store_failed(e)
+
+    def _store_failed(self, error: StoreError) -> None:
+        if not self._is_store_failing:
+            log.error("%s Setpoints go on without being recorded.", error)
+        self._is_store_failing = True
