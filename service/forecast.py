@@ -1,4 +1,4 @@
-"""What was measured and what is expected, made whole: the two frames a planning job stands on, and a sentence for every gap filled.
+"""What was measured and what is expected, made whole: what a planning job stands on, and a sentence for every gap filled.
 
 A predictor needs every input in every hour. Sensors fail and nobody forecasts wind; each rule below is stated, and what it did is
 carried into the plan ("the plan says which"). A weather variable that was never measured and has no stand-in is refused.
@@ -43,54 +43,57 @@ class Series:
     sources: dict[str, str]
 
 
-def measured_frame(
-    store: Store, building: Building, outputs: Signature, start: pd.Timestamp, end: pd.Timestamp
-) -> pd.DataFrame:
-    """Return everything measured from `start` to `end`, hourly, NaN where nothing was; beams computed from the sun."""
+def measured_series(store: Store, building: Building, outputs: Signature, start: pd.Timestamp, end: pd.Timestamp) -> Series:
+    """Return everything measured from `start` to `end`, hourly, NaN where nothing was; beams computed from the sun.
+
+    Wind and pressure without any reading get a stand-in, and `sources` says so; other columns keep their gaps.
+
+    Raises:
+        TooFewDataError: another weather variable without any reading.
+    """
     names = [n for n in (*_series_inputs(building.inputs), *outputs.names) if n not in BEAM_COLUMNS]
-    return _with_sun(building, store.hourly(names, start, end))
+    frame = store.hourly(names, start, end)
+    sources = {}
+    for v in building.inputs.having(Role.WEATHER):
+        if v.name not in BEAM_COLUMNS and frame[v.name].isna().all():
+            frame[v.name], sources[v.name] = _stand_in(building, v.name)
+    return Series(_with_sun(building, frame), sources)
 
 
-def past_inputs(measured: pd.DataFrame, building: Building, own: WeekProfile) -> Series:
-    """Return the series inputs of the measured hours without gaps.
+def past_inputs(measured: Series, building: Building, own: WeekProfile) -> Series:
+    """Return the measured hours with their inputs made whole; outputs keep their gaps.
 
     Weather: gaps up to `BRIDGED_H` linearly, longer ones by the mean of the same hour on other days. Settings and occupancy: the
     last value for `BRIDGED_H`, then `own`.
 
     Args:
-        measured: `measured_frame`'s answer.
+        measured: `measured_series`' answer.
         building: its inputs decide the columns.
         own: the building's own schedule; settings and occupancy.
-
-    Raises:
-        TooFewDataError: a weather variable without any value and without a stand-in.
     """
-    index = pd.DatetimeIndex(measured.index)
-    profile = own.unroll(index, building.site.time_zone)
-    columns: dict[str, pd.Series] = {}
+    frame = measured.frame.copy()
+    profile = own.unroll(pd.DatetimeIndex(frame.index), building.site.time_zone)
     sources: dict[str, str] = {}
     for variable in building.inputs:
         name = variable.name
         if variable.role is Role.PARAMETER or name in BEAM_COLUMNS:
             continue
-        series = measured[name]
+        series = frame[name]
         n_missing = int(series.isna().sum())
         if variable.role is Role.WEATHER:
             filled = series.interpolate(method="time", limit=BRIDGED_H, limit_area="inside")
             filled = filled.fillna(_same_hour_mean(series)).interpolate(method="time", limit_direction="both")
             rule = f"up to {BRIDGED_H} h bridged, longer gaps by the same hour of other days"
-            if filled.isna().any():
-                filled, rule = _stand_in(building, name, index)
         else:
             filled = series.ffill(limit=BRIDGED_H).fillna(profile[name])
             rule = f"last value for {BRIDGED_H} h, then the own schedule"
-        columns[name] = filled.clip(variable.low, variable.high)
+        frame[name] = filled.clip(variable.low, variable.high)
         sources[name] = "measured" if n_missing == 0 else f"measured but for {n_missing} of {len(series)} h ({rule})"
-    return Series(_with_sun(building, pd.DataFrame(columns, index=index)), sources)
+    return Series(_with_sun(building, frame), sources | measured.sources)
 
 
 def expected_inputs(
-    store: Store, measured: pd.DataFrame, building: Building, own: WeekProfile, now: pd.Timestamp, horizon_h: int
+    store: Store, past: pd.DataFrame, building: Building, own: WeekProfile, start: pd.Timestamp, horizon_h: int, at: pd.Timestamp
 ) -> Series:
     """Return the series inputs of the coming hours: stored forecasts where there are any, else the fallback rules.
 
@@ -98,17 +101,17 @@ def expected_inputs(
     over the last `PROFILE_DAYS` days, then to the own schedule; settings are the own schedule.
 
     Args:
-        store: asked for forecasts issued up to `now`.
-        measured: the hours before, as `past_inputs` completed them.
+        store: asked for forecasts.
+        past: the hours before, as `past_inputs` completed them.
         building: its inputs decide the columns.
         own: the building's own schedule.
-        now: first hour (floored).
+        start: first hour.
         horizon_h: how many.
+        at: forecasts issued later do not count.
     """
-    start = now.floor("h")
     index = pd.date_range(start, periods=horizon_h, freq="h")
     names = [n for n in _series_inputs(building.inputs) if n not in BEAM_COLUMNS]
-    stored = store.forecast(names, start, start + pd.Timedelta(hours=horizon_h), at=now)
+    stored = store.forecast(names, start, start + pd.Timedelta(hours=horizon_h), at=at)
     profile = own.unroll(index, building.site.time_zone)
     columns: dict[str, pd.Series] = {}
     sources: dict[str, str] = {}
@@ -120,10 +123,10 @@ def expected_inputs(
         known = stored[name]
         bridged = known.interpolate(method="time", limit=BRIDGED_H, limit_area="inside")
         if variable.role is Role.WEATHER:
-            fallback = _persistence(measured[name], index)
+            fallback = _persistence(past[name], index)
             rule = f"mean of the last {PERSISTENCE_DAYS} days by hour"
         else:
-            fallback = _usual(measured[name], index, building.site.time_zone).fillna(profile[name])
+            fallback = _usual(past[name], index, building.site.time_zone).fillna(profile[name])
             rule = f"as measured on the same type of day over the last {PROFILE_DAYS} days, else the own schedule"
         filled = bridged.fillna(fallback)
         columns[name] = filled.clip(variable.low, variable.high)
@@ -173,13 +176,12 @@ def _usual(past: pd.Series, index: pd.DatetimeIndex, time_zone: str) -> pd.Serie
     return pd.Series(table[day, hour], index=index)
 
 
-def _stand_in(building: Building, name: str, index: pd.DatetimeIndex) -> tuple[pd.Series, str]:
+def _stand_in(building: Building, name: str) -> tuple[float, str]:
     if name == "outdoor_air_pressure":
         # International standard atmosphere (ISO 2533), troposphere.
         value = 101325.0 * (1 - 2.25577e-5 * building.site.elevation) ** 5.25588
-        return pd.Series(value, index=index), "no sensor: standard atmosphere at the site's elevation"
+        return value, "no sensor: standard atmosphere at the site's elevation"
     if name == "wind_speed":
-        return pd.Series(CALM_WIND, index=index), f"no sensor: {CALM_WIND} m/s throughout"
-    raise TooFewDataError(
-        what=f"'{name}'", found=0, wanted=1, hint="Connect this sensor, or a weather service that publishes it, and wait for its readings."
-    )
+        return CALM_WIND, f"no sensor: {CALM_WIND} m/s throughout"
+    hint = "Connect this sensor, or a weather service that publishes it, and wait for its readings."
+    raise TooFewDataError(what=f"'{name}'", found=0, wanted=1, hint=hint)

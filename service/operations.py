@@ -1,0 +1,247 @@
+"""The verbs of the service: recalibrate, replan, and enter what came of them. (Recording is service/ingest.py's, publishing app.py's.)
+
+`recalibrate` and `replan` compute and change nothing; they run in the child of a job. `enter_calibration` and `enter_plan` store
+a result together with the end of its journal entry, in one transaction; they run in the service. Heavy libraries (onnxruntime, cma,
+pymoo) are imported inside the verbs: the service itself never loads them and stays small.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from building.description import Building, load_building
+from building.errors import TooFewDataError
+from building.plan import Plan, WeekProfile
+from building.predictor import Predictor
+from building.scenario import Scenario
+from building.variables import Role
+from service.config import Config
+from service.forecast import expected_inputs, measured_series, past_inputs
+from service.store import DocumentRecord, SqlStore, Store
+
+WARM_UP_H = 168
+"""Past a predictor is given before the hours that count."""
+LEAST_MEASURED_H = 24
+"""Hours with outdoor temperature that the last fortnight must have before a plan is searched at all."""
+UNITS = {"energy": "kWh", "discomfort": "K.h per zone", "co2_excess": "ppm.h per zone", "moisture_risk": "share.h per zone"}
+"""Units of the objectives, for people who read a front."""
+
+OpenPredictor = Callable[[Config], Predictor]
+
+
+def open_bundle(config: Config) -> Predictor:
+    """Return the predictor of the configured bundle.
+
+    Raises:
+        BadBundleError: see `models.runtime.bundle.load_bundle`.
+    """
+    from models.runtime.bundle import load_bundle
+    from models.runtime.session import OnnxPredictor
+
+    return OnnxPredictor(load_bundle(config.building.bundle), config.jobs.threads)
+
+
+# -- in the child
+
+
+def calibration_job(config: Config, now: pd.Timestamp, open_predictor: OpenPredictor = open_bundle) -> dict[str, Any]:
+    """Body of a calibration job: open what is needed, recalibrate, return plain data."""
+    store = SqlStore(config.store.url.get_secret_value())
+    try:
+        return recalibrate(store, load_building(config.building.name), open_predictor(config), config, now)
+    finally:
+        store.close()
+
+
+def planning_job(config: Config, now: pd.Timestamp, open_predictor: OpenPredictor = open_bundle) -> dict[str, Any]:
+    """Body of a planning job: open what is needed, replan, return plain data."""
+    store = SqlStore(config.store.url.get_secret_value())
+    try:
+        return replan(store, load_building(config.building.name), open_predictor(config), config, now)
+    finally:
+        store.close()
+
+
+def recalibrate(store: Store, building: Building, predictor: Predictor, config: Config, now: pd.Timestamp) -> dict[str, Any]:
+    """Fit the predictor to what was measured up to `now`.
+
+    Args:
+        store: read only.
+        building: names and spaces.
+        predictor: what is fitted.
+        config: history and seed.
+        now: the last whole hour before it is the last used.
+
+    Returns:
+        ``made`` and ``calibration`` (`Calibration.to_dict`), accepted or refused.
+
+    Raises:
+        TooFewDataError, MissingColumnError: see `calibration.calibrate.calibrate`.
+    """
+    from calibration.calibrate import calibrate
+
+    end = now.floor("h")
+    measured = measured_series(store, building, predictor.outputs, end - pd.Timedelta(hours=config.jobs.history_h), end)
+    first = measured.frame["outdoor_air_temperature"].first_valid_index()
+    frame = measured.frame if first is None else measured.frame.loc[first:]
+    former = store.last_calibration(is_accepted=True)
+    space = building.parameter_space.only(*(n for n in building.parameter_space.names if n in predictor.inputs))
+    known = {} if former is None else {n: v for n, v in former.data["parameters"].items() if n in space.names}
+    found = calibrate(predictor, frame, space, seed=config.jobs.seed, time_zone=building.site.time_zone, start=known)
+    return {"made": now, "calibration": {**found.to_dict(), "stand_ins": measured.sources}}
+
+
+def replan(
+    store: Store,
+    building: Building,
+    predictor: Predictor,
+    config: Config,
+    now: pd.Timestamp,
+    n_plans: int = 100,
+    generations: int = 70,
+) -> dict[str, Any]:
+    """Search and choose a plan for the coming days.
+
+    Args:
+        store: read only: what was measured, forecasts, the calibration in force, the last plan.
+        building: names, site, limits.
+        predictor: what answers.
+        config: horizon and seed.
+        now: issue time; the plan begins with its hour.
+        n_plans, generations: size of the search.
+
+    Returns:
+        ``plan`` (`Plan.to_dict`), ``front`` (`Front.to_dict` without the plans, with ``chosen`` and ``units``), ``predicted``: a frame
+        of the outputs over the last measured week and under the chosen plan.
+
+    Raises:
+        TooFewDataError: less than a day of weather measured, or a weather variable that nobody measures.
+    """
+    from calibration.calibrate import present
+    from calibration.report import Calibration
+    from optim.choice import choose
+    from optim.search import search
+
+    start = now.floor("h")
+    horizon = pd.date_range(start, periods=config.jobs.horizon_h, freq="h")
+    measured = measured_series(store, building, predictor.outputs, start - pd.Timedelta(hours=config.jobs.history_h), start)
+    n_known = int(measured.frame["outdoor_air_temperature"].iloc[-2 * WARM_UP_H :].notna().sum())
+    if n_known < LEAST_MEASURED_H:
+        hint = "A plan needs the recent past; wait for the readings of a day."
+        raise TooFewDataError(what="the last fortnight", found=n_known, wanted=LEAST_MEASURED_H, hint=hint)
+
+    record = store.last_calibration(is_accepted=True)
+    calibration = None if record is None else Calibration.from_dict(record.data)
+    own = own_schedule(building, record)
+    past = past_inputs(measured, building, own)
+    future = expected_inputs(store, past.frame, building, own, start, config.jobs.horizon_h, at=now)
+    recent = past.frame.iloc[-2 * WARM_UP_H :]
+    if calibration is None:
+        parameters = building.parameter_space.defaults()
+        before, correct = Scenario.from_frame(predictor.inputs, recent, parameters), None
+    else:
+        parameters = dict(calibration.parameters)
+        before, correct = present(predictor, calibration, recent, horizon, building.site.time_zone)
+    after = Scenario.from_frame(predictor.inputs, future.frame, parameters)
+
+    former = store.plan_in_force(now)
+    last = before.between(start - pd.Timedelta(hours=WARM_UP_H), start)
+    front = search(
+        predictor,
+        building,
+        last,
+        after,
+        seed=config.jobs.seed,
+        n_plans=n_plans,
+        generations=generations,
+        correct=correct,
+        warm_start=None if former is None else former.plan,
+    )
+    plan = choose(front, issued=now)
+    used = {v.name: future.sources[v.name] for v in building.inputs if v.name in future.sources and v.role is not Role.SETTING}
+    meta = {
+        **plan.meta,
+        "forecast": used,
+        "past": {n: s for n, s in past.sources.items() if s != "measured"},
+        "calibration": None if record is None else record.made.isoformat(),
+    }
+    plan = Plan(plan.frame, plan.origin, now, meta)
+
+    # The week before as well, so that measured and predicted can be laid over each other from the first plan on.
+    planned = after.frame().assign(**{str(n): plan.hourly()[n] for n in plan.frame.columns})
+    whole = before.then(Scenario.from_frame(predictor.inputs, planned))
+    y_to = predictor.predict(whole.values[None])[0]
+    n_before = len(before)
+    if correct is not None:
+        y_to[n_before:] = correct(y_to[None, n_before:])[0]
+    predicted = pd.DataFrame(y_to, index=whole.index, columns=list(predictor.outputs.names)).iloc[WARM_UP_H:]
+
+    same = [i for i in range(len(front)) if np.allclose(front.plans_nts[i], plan.frame[list(front.settings)].to_numpy())]
+    data = {k: v for k, v in front.to_dict().items() if k not in ("plans", "vectors")}
+    data["references"] = {name: {"values": r["values"], "note": r["note"]} for name, r in data["references"].items()}
+    chosen = {"chosen": same[0] if same else None, "units": {n: UNITS.get(n, "") for n in front.objectives}}
+    return {"made": now, "plan": plan.to_dict(), "front": {**data, **chosen}, "predicted": predicted}
+
+
+def own_schedule(building: Building, calibration: DocumentRecord | None) -> WeekProfile:
+    """Return the building's own schedule: baseline.toml, and what a calibration found of settings nobody measures."""
+    own = building.own_schedule()
+    profile = None if calibration is None else calibration.data.get("profile")
+    if not profile:
+        return own
+    fitted = WeekProfile.from_dict(profile)
+    if fitted.values.shape[1] != own.values.shape[1]:
+        return own
+    values = own.values.copy()
+    for c, name in enumerate(own.columns):
+        if name in fitted.columns:
+            values[:, :, c] = fitted.values[:, :, fitted.columns.index(name)]
+    return WeekProfile(own.columns, values)
+
+
+# -- in the service
+
+
+def enter_calibration(store: Store, job: int, result: Mapping[str, Any], now: pd.Timestamp) -> bool:
+    """Store a calibration and close its journal entry; return whether it was accepted. A refused one replaces nothing."""
+    data = result["calibration"]
+    is_accepted = bool(data["is_accepted"])
+    with store.transaction():
+        store.add_calibration(_plain(data), result["made"], is_accepted)
+        said = "" if is_accepted else f"the calibration was refused: {'; '.join(data['refusals'])}. The last accepted one stays."
+        store.end_job(job, "done" if is_accepted else "refused", now, said)
+    return is_accepted
+
+
+def enter_plan(store: Store, job: int, result: Mapping[str, Any], now: pd.Timestamp) -> None:
+    """Store front, plan and predictions and close the journal entry."""
+    plan = Plan.from_dict(_plain(result["plan"]))
+    predicted: pd.DataFrame = result["predicted"]
+    made: pd.Timestamp = result["made"]
+    start = plan.start
+    known = store.forecast([str(n) for n in predicted.columns], predicted.index[0], start, at=now)
+    # An hour of the past keeps the prediction that was made before it; only hours without one get it afterwards.
+    missing = predicted[predicted.index < start].where(known.isna().to_numpy())
+    with store.transaction():
+        store.add_front(_plain(result["front"]), made)
+        store.add_plan(plan, made)
+        store.add_forecast(pd.concat([missing, predicted[predicted.index >= start]]), made)
+        store.end_job(job, "done", now, str(plan.meta.get("reason", "")))
+
+
+def _plain(data: Any) -> Any:
+    """Return data that JSON can carry: numbers that are none become None, numpy scalars plain ones."""
+    if isinstance(data, Mapping):
+        return {str(k): _plain(v) for k, v in data.items()}
+    if isinstance(data, list | tuple):
+        return [_plain(v) for v in data]
+    if isinstance(data, np.generic):
+        return _plain(data.item())
+    if isinstance(data, float) and not math.isfinite(data):
+        return None
+    return data
