@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from building.errors import GapError, MissingColumnError, NotFiniteError, OutsideTrainingBoundsError
+from building.errors import GapError, MissingColumnError, NotFiniteError, OutsideTrainingBoundsError, ShapeError
 from building.timeline import check_steps
 from building.variables import Signature
 
@@ -25,14 +25,14 @@ def check_frame(frame: pd.DataFrame, signature: Signature, max_gap_h: float = 0,
     Raises:
         MissingColumnError: columns that are not there.
         IrregularTimeError: an index that is not hourly UTC.
-        NotFiniteError: a value that is not a number (with `max_gap_h` = 0, or an infinity).
-        GapError: a gap longer than `max_gap_h`.
+        NotFiniteError: a value that is not a number (NaN with `max_gap_h` = 0; text or an infinity always).
+        GapError: a gap longer than `max_gap_h`, or a column without any number.
     """
     missing = [n for n in signature.names if n not in frame.columns]
     if missing:
         raise MissingColumnError(what=what, n_missing=len(missing), n_wanted=len(signature), missing=", ".join(missing))
     check_steps(frame.index, 60, what)
-    out = frame[list(signature.names)].astype(float)
+    out = _numbers(frame, list(signature.names), what)
     values = out.to_numpy()
     bad = ~np.isfinite(values) if max_gap_h <= 0 else np.isinf(values)
     if bad.any():
@@ -42,10 +42,26 @@ def check_frame(frame: pd.DataFrame, signature: Signature, max_gap_h: float = 0,
     if max_gap_h > 0 and np.isnan(values).any():
         for name in out.columns[np.isnan(values).any(axis=0)]:
             start, length = longest_gap(out[name])
-            if length > max_gap_h:
+            if length > max_gap_h or length == len(out):
                 raise GapError(what=what, gap_h=length, column=name, start=start, limit_h=max_gap_h)
         out = out.interpolate(method="time", limit_direction="both")
     return out
+
+
+def _numbers(frame: pd.DataFrame, names: list[str], what: str) -> pd.DataFrame:
+    """Return these columns as floats; text such as ``unknown`` is refused by name, never taken for a gap."""
+    repeated = [n for n in names if isinstance(frame[n], pd.DataFrame)]
+    if repeated:
+        raise ShapeError(what=f"'{repeated[0]}' in {what}", shape=frame[repeated[0]].shape, wanted="one column")
+    try:
+        return frame[names].astype(float)
+    except (TypeError, ValueError):
+        for name in names:
+            bad = (pd.to_numeric(frame[name], errors="coerce").isna() & frame[name].notna()).to_numpy()
+            if bad.any():
+                where = frame.index[int(bad.argmax())]
+                raise NotFiniteError(what=what, n_bad=int(bad.sum()), column=name, where=where) from None
+        raise
 
 
 def longest_gap(series: pd.Series) -> tuple[pd.Timestamp, int]:
@@ -60,19 +76,33 @@ def longest_gap(series: pd.Series) -> tuple[pd.Timestamp, int]:
 
 
 def check_bounds(x_btc: Array, signature: Signature, slack: float = 0.02) -> None:
-    """Raise OutsideTrainingBoundsError for the worst channel outside its bounds.
+    """Refuse values outside the bounds, the worst channel first.
 
     Args:
         x_btc: shape (..., channels), `signature` order.
         signature: the bounds.
         slack: share of the range that may be overstepped (rounding, sensor noise).
+
+    Raises:
+        ShapeError: another number of channels.
+        NotFiniteError: a NaN or an infinity, which no bound would catch.
+        OutsideTrainingBoundsError: the worst channel outside its bounds.
     """
+    if x_btc.ndim == 0 or x_btc.shape[-1] != len(signature):
+        raise ShapeError(what="the scenarios", shape=x_btc.shape, wanted=f"(..., {len(signature)})")
+    if x_btc.size == 0:
+        return
     low = np.array([v.low for v in signature])
     high = np.array([v.high for v in signature])
     flat = x_btc.reshape(-1, len(signature))
-    span = high - low
+    bad = ~np.isfinite(flat)
+    if bad.any():
+        c = int(bad.any(axis=0).argmax())
+        where = f"row {int(bad[:, c].argmax())}"
+        raise NotFiniteError(what="a scenario", n_bad=int(bad[:, c].sum()), column=signature.names[c], where=where)
+    span = np.where(high > low, high - low, 1.0)
     over = np.maximum(low - flat.min(axis=0), flat.max(axis=0) - high) / span
-    c = int(np.nanargmax(over))
+    c = int(over.argmax())
     if over[c] > slack:
         v = signature.variables[c]
         value = flat[:, c].min() if low[c] - flat[:, c].min() > flat[:, c].max() - high[c] else flat[:, c].max()

@@ -10,12 +10,14 @@ import os
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from building.errors import BadDescriptionError, UnknownKeyError, did_you_mean
+from building.errors import BadDescriptionError, ShapeError, UnknownKeyError, UnknownNameError, did_you_mean
 from building.indices.limits import Limits, with_overrides
 from building.parameters import Parameter, ParameterSpace
 from building.plan import WeekProfile
@@ -44,6 +46,15 @@ class Site(Strict):
     weather: str  # name of a weather file of the simulator, or a path
     outdoor_co2: float = 420.0  # ppm
 
+    @field_validator("time_zone")
+    @classmethod
+    def _exists(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as e:
+            raise ValueError("not an IANA time zone such as Europe/Paris") from e
+        return name
+
 
 class Zone(Strict):
     """One conditioned zone."""
@@ -63,12 +74,25 @@ class Declared(Strict):
     high: float
     meaning: str = ""
 
+    @model_validator(mode="after")
+    def _bounds_rise(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low:g} must be less than high {self.high:g}")
+        return self
+
 
 class DeclaredParameter(Declared):
     """A parameter of the building, with its place in the search space."""
 
     scale: Literal["linear", "log", "choice"] = "linear"
+    choices: tuple[float, ...] = ()  # of a choice
     default: float | None = None
+
+    @model_validator(mode="after")
+    def _default_lies_inside(self) -> Self:
+        if self.default is not None and not self.low <= self.default <= self.high:
+            raise ValueError(f"the default {self.default:g} lies outside {self.low:g} .. {self.high:g}")
+        return self
 
 
 class DeclaredSetting(Declared):
@@ -174,7 +198,7 @@ class Building:
     def parameter_space(self) -> ParameterSpace:
         """What may be calibrated."""
         return ParameterSpace(
-            *(Parameter(n, d.low, d.high, d.scale, default=d.default) for n, d in self.facts.parameters.items())
+            *(Parameter(n, d.low, d.high, d.scale, d.choices, d.default) for n, d in self.facts.parameters.items())
         )
 
     @cached_property
@@ -209,16 +233,23 @@ def own_schedule(path: Path, columns: tuple[str, ...]) -> WeekProfile:
     """Read a week profile from TOML: a table per column, a list of 24 hours per day type.
 
     Raises:
-        BadDescriptionError: a missing file, column, day type or hour.
+        UnknownKeyError: a column nobody reads.
+        BadDescriptionError: a missing file, column, day type or hour; a value that is not a number.
     """
     data = read_toml(path)
+    for key in data:
+        if key not in columns:
+            raise UnknownKeyError(file=path, key=key, section="the top", hint=did_you_mean(key, columns))
     missing = [c for c in columns if c not in data]
     if missing:
         raise BadDescriptionError(file=path, reason=f"lacks {', '.join(missing)}. Each needs weekday, saturday and sunday.")
     try:
-        return WeekProfile.from_dict({c: data[c] for c in columns})
-    except (KeyError, ValueError) as e:
+        profile = WeekProfile.from_dict({c: data[c] for c in columns})
+    except (KeyError, TypeError, ValueError, ShapeError) as e:
         raise BadDescriptionError(file=path, reason=f"each column needs 24 numbers for weekday, saturday and sunday: {e}") from e
+    if not np.isfinite(profile.values).all():
+        raise BadDescriptionError(file=path, reason="a value is not a number.")
+    return profile
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -276,14 +307,20 @@ def load_building(name_or_folder: str | Path) -> Building:
 
     Raises:
         BadDescriptionError, UnknownKeyError: see `parse_strict`.
-        UnknownNameError: a quantity that does not exist.
+        UnknownNameError: a building, quantity or limit that does not exist; a variable declared twice.
     """
     folder = Path(name_or_folder)
     if not (folder / "building.toml").exists():
         folder = BUILDINGS / str(name_or_folder)
     path = folder / "building.toml"
+    if not path.exists():
+        known = [p.parent.name for p in BUILDINGS.glob("*/building.toml")]
+        name = str(name_or_folder)
+        raise UnknownNameError(name=name, kind="building", owner=BUILDINGS, hint=did_you_mean(name, known))
     building = Building(parse_strict(BuildingFile, read_toml(path), path), folder)
     names = [z.name for z in building.zones]
     if len(set(names)) != len(names):
         raise BadDescriptionError(file=path, reason=f"zone names repeat: {names}")
+    # Asked for once here, so that a bad declaration is refused on reading rather than at first use.
+    _ = building.inputs, building.outputs, building.parameter_space, building.limits
     return building

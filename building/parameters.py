@@ -46,13 +46,14 @@ class Parameter:
 
     def from_unit(self, u: ArrayLike) -> Array:
         """Map u in [0, 1] to physical values, same shape."""
-        u = np.clip(np.asarray(u, dtype=float), 0.0, 1.0)
+        share = np.clip(np.asarray(u, dtype=float), 0.0, 1.0)
         if self.scale == "choice":
-            index = np.minimum((u * len(self.choices)).astype(int), len(self.choices) - 1)
-            return np.asarray(self.choices, dtype=float)[index]
+            index = np.minimum((share * len(self.choices)).astype(int), len(self.choices) - 1)
+            return np.asarray(np.asarray(self.choices, dtype=float)[index])
         if self.scale == "log":
-            return np.asarray(self.low * (self.high / self.low) ** u)
-        return np.asarray(self.low + (self.high - self.low) * u)
+            # Clipped, for rounding may step over a bound, and a bound must hold exactly.
+            return np.asarray(np.clip(self.low * (self.high / self.low) ** share, self.low, self.high))
+        return np.asarray(np.clip(self.low + (self.high - self.low) * share, self.low, self.high))
 
     def to_unit(self, value: ArrayLike) -> Array:
         """Map physical values to [0, 1], same shape; the inverse of `from_unit` (a choice gives the middle of its cell)."""
@@ -101,12 +102,10 @@ class ParameterSpace:
         return {p.name: float(p.from_unit(0.5)) if p.default is None else p.default for p in self.parameters}
 
     def narrowed(self, bounds: Mapping[str, tuple[float, float]]) -> ParameterSpace:
-        """Return this space with tighter (or other) bounds for some names. Raises UnknownNameError."""
+        """Return this space with other bounds for some names; defaults and choices follow. Raises UnknownNameError."""
         for name in bounds:
             self[name]
-        return ParameterSpace(
-            *(replace(p, low=bounds[p.name][0], high=bounds[p.name][1]) if p.name in bounds else p for p in self.parameters)
-        )
+        return ParameterSpace(*(_narrowed(p, *bounds[p.name]) if p.name in bounds else p for p in self.parameters))
 
     def only(self, *names: str) -> ParameterSpace:
         """Return the parameters called `names`, in that order. Raises UnknownNameError."""
@@ -118,3 +117,8 @@ class ParameterSpace:
             p = self[name]
             if not p.low <= value <= p.high:
                 raise OutsideBoundsError(variable=name, value=float(value), low=p.low, high=p.high, unit=unit)
+
+
+def _narrowed(p: Parameter, low: float, high: float) -> Parameter:
+    default = None if p.default is None else min(max(p.default, low), high)
+    return replace(p, low=low, high=high, default=default, choices=tuple(c for c in p.choices if low <= c <= high))

@@ -11,14 +11,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from building.errors import MissingColumnError, NotFiniteError, OutsideBoundsError, SetpointsCrossError, ShapeError
+from building.errors import (
+    IrregularTimeError,
+    MissingColumnError,
+    NotFiniteError,
+    OutsideBoundsError,
+    SetpointsCrossError,
+    ShapeError,
+)
 from building.timeline import DAY_TYPES, check_steps, day_type_of
 from building.variables import Signature
 
 Array = NDArray[np.float64]
 
 DEADBAND_K = 1.0
-"""The heating setpoint stays at least this far under the cooling setpoint; EnergyPlus stops on a crossing, and so would a plant."""
+"""The heating setpoint stays at least this far under the cooling setpoint: EnergyPlus stops on a crossing, so would a plant."""
+
+STEPS_MIN = (15, 60)
+"""The steps a plan may have."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,7 @@ class Plan:
         issued: when it was made (UTC), or None.
 
     Raises:
-        IrregularTimeError, NotFiniteError: a broken frame.
+        IrregularTimeError, NotFiniteError: a broken frame; no step at all; a step other than STEPS_MIN.
         SetpointsCrossError: heating less than `DEADBAND_K` under cooling.
     """
 
@@ -41,7 +51,12 @@ class Plan:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if len(self.frame) == 0:
+            raise IrregularTimeError(what="the plan", step_min=60, where="its start", reason="it holds no step")
         check_steps(self.frame.index, self.step_min, "the plan")
+        if self.step_min not in STEPS_MIN:
+            reason = f"the step is {self.step_min} min, not one of {STEPS_MIN}"
+            raise IrregularTimeError(what="the plan", step_min=60, where=self.start, reason=reason)
         for name in self.frame.columns:
             bad = ~np.isfinite(self.frame[name].to_numpy(dtype=float))
             if bad.any():
@@ -66,12 +81,12 @@ class Plan:
     @property
     def start(self) -> pd.Timestamp:
         """First instant the plan covers (UTC)."""
-        return self.frame.index[0]
+        return pd.Timestamp(self.frame.index[0])
 
     @property
     def end(self) -> pd.Timestamp:
         """First instant the plan no longer covers (UTC)."""
-        return self.frame.index[-1] + pd.Timedelta(minutes=self.step_min)
+        return pd.Timestamp(self.frame.index[-1]) + pd.Timedelta(minutes=self.step_min)
 
     def at(self, instant: pd.Timestamp) -> dict[str, float] | None:
         """Return the settings in force at `instant`, or None outside the period."""
@@ -88,9 +103,7 @@ class Plan:
         """Raise MissingColumnError or OutsideBoundsError where the plan is not one of these settings within their bounds."""
         missing = [n for n in settings.names if n not in self.frame.columns]
         if missing:
-            raise MissingColumnError(
-                what="the plan", n_missing=len(missing), n_wanted=len(settings), missing=", ".join(missing)
-            )
+            raise MissingColumnError(what="the plan", n_missing=len(missing), n_wanted=len(settings), missing=", ".join(missing))
         for v in settings:
             low, high = float(self.frame[v.name].min()), float(self.frame[v.name].max())
             if low < v.low - 1e-6 or high > v.high + 1e-6:

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from building.checks import check_frame
-from building.errors import IrregularTimeError, ShapeError
+from building.errors import IrregularTimeError, NotFiniteError, ShapeError
 from building.variables import Role, Signature
 
 Array = NDArray[np.float64]
@@ -55,6 +55,8 @@ class Scenario:
         values = np.empty((len(checked), len(inputs)))
         values[:, inputs.positions(series.names)] = checked.to_numpy(dtype=float)
         for name, value in constants.items():
+            if not np.isfinite(value):
+                raise NotFiniteError(what="the parameters", n_bad=1, column=name, where="every hour")
             values[:, inputs.position(name)] = value
         return Scenario(inputs, pd.DatetimeIndex(checked.index), values)
 
@@ -87,7 +89,9 @@ class Scenario:
             raise IrregularTimeError(
                 what="the joined scenario", step_min=60, where=later.index[0], reason=f"the past ends at {self.index[-1]}"
             )
-        return Scenario(self.inputs, self.index.append(later.index), np.concatenate([self.values, later.values]))
+        return Scenario(
+            self.inputs, pd.DatetimeIndex(self.index.append(later.index)), np.concatenate([self.values, later.values])
+        )
 
     def batch(self, changes: Mapping[str, Array], n: int | None = None) -> Array:
         """Return scenarios that differ from this one only in some inputs.
@@ -102,7 +106,10 @@ class Scenario:
         Raises:
             UnknownNameError: a name that is no input. ShapeError: sizes that do not agree.
         """
-        sizes = {len(np.asarray(v)) for v in changes.values()} | ({n} if n is not None else set())
+        for name, value in changes.items():
+            if np.ndim(value) not in (1, 2):
+                raise ShapeError(what=f"the change of '{name}'", shape=np.shape(value), wanted="(batch,) or (batch, time)")
+        sizes = {len(v) for v in changes.values()} | ({n} if n is not None else set())
         if len(sizes) != 1:
             raise ShapeError(what="the changes of a batch", shape=tuple(sorted(sizes)), wanted="one batch size")
         x_btc = np.repeat(self.values[None], sizes.pop(), axis=0)

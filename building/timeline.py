@@ -56,7 +56,7 @@ def day_type_of(local: pd.DatetimeIndex, holidays: Collection[date] = ()) -> NDA
     """
     kind = np.clip(local.day_of_week.to_numpy() - 4, 0, 2)
     if holidays:
-        kind = np.where(np.isin(local.date, list(holidays)), 2, kind)
+        kind = np.where(np.isin(local.date, np.array(list(holidays), dtype=object)), 2, kind)
     return np.asarray(kind, dtype=np.int64)
 
 

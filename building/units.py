@@ -53,7 +53,9 @@ TEMPERATURE = Quantity(
 )
 TEMPERATURE_DIFFERENCE = Quantity("temperature_difference", "K", {"degF": (5 / 9, 0)})
 POWER = Quantity("power", "W", {"kW": (1e3, 0), "MW": (1e6, 0), "Btu/h": (0.29307107, 0)})
-ENERGY = Quantity("energy", "kWh", {"Wh": (1e-3, 0), "MWh": (1e3, 0), "J": (1 / 3.6e6, 0), "MJ": (1 / 3.6, 0), "GJ": (1 / 3.6e-3, 0)})
+ENERGY = Quantity(
+    "energy", "kWh", {"Wh": (1e-3, 0), "MWh": (1e3, 0), "J": (1 / 3.6e6, 0), "MJ": (1 / 3.6, 0), "GJ": (1 / 3.6e-3, 0)}
+)
 POWER_DENSITY = Quantity("power_density", "W/m2", {"W/ft2": (10.763910, 0)})
 CO2 = Quantity("co2", "ppm", {"%": (1e4, 0)})
 SHARE = Quantity("share", "1", {"%": (0.01, 0), "fraction": (1, 0), "bool": (1, 0)})

@@ -165,8 +165,8 @@ def pmv_ppd_iso7730(
 ) -> tuple[Array, Array]:
     """Predicted mean vote and predicted percentage dissatisfied, ISO 7730:2005 equations (1) to (5), Annex D.
 
-    Arguments broadcast. The clothing temperature, an implicit equation, is found by 20 halved fixed-point steps, the same for
-    every element, so that no element's answer depends on its neighbours.
+    Arguments broadcast. The clothing temperature, an implicit equation, is found by a fixed number of fixed-point steps, so that
+    no element's answer depends on its neighbours; the program printed in Annex D stops earlier, up to 0.005 PMV from it.
 
     Args:
         ta: air temperature [degC].
@@ -197,13 +197,13 @@ def pmv_ppd_iso7730(
     def radiation(t_cl: Array) -> Array:
         return np.asarray(3.96e-8 * f_cl * ((t_cl + 273) ** 4 - (tr + 273) ** 4))
 
-    # (2), t_cl = t_skin - I_cl (radiation + convection), with both losses linearised in t_cl so that each step is a contraction.
+    # (2), t_cl = t_skin - I_cl (radiation + convection), with both losses linearised in t_cl: each step shrinks the error to less
+    # than a third, so 14 leave less than 1e-5 K.
     t_cl = ta + (35.5 - ta) / (3.5 * (6.45 * icl + 0.1))
-    for _ in range(20):
+    for _ in range(14):
         h_c = convection(t_cl)
         h_r = 3.96e-8 * ((t_cl + 273) ** 2 + (tr + 273) ** 2) * (t_cl + tr + 546)
-        wanted = (t_skin + icl * f_cl * (h_r * tr + h_c * ta)) / (1 + icl * f_cl * (h_r + h_c))
-        t_cl = (t_cl + wanted) / 2
+        t_cl = (t_skin + icl * f_cl * (h_r * tr + h_c * ta)) / (1 + icl * f_cl * (h_r + h_c))
     h_c = convection(t_cl)
     loss = (
         3.05e-3 * (5733 - 6.99 * m - pa)  # diffusion through the skin
