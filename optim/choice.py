@@ -63,8 +63,8 @@ def choose(front: Front, rule: Rule | str = "no_worse", issued: pd.Timestamp | N
 def no_worse(front: Front) -> Chosen:
     """Least energy among plans with no worse comfort, air and moisture than today.
 
-    "No worse" is judged first with the safety margins of the search, since a metamodel errs and a search finds its errors; only when
-    no plan passes, as predicted. Today is the baseline, or the tolerance where that is larger.
+    "No worse" is judged first with the safety margins of the search, since a metamodel errs and a search finds its errors; only
+    when no plan passes, as predicted. Today is the baseline, or the tolerance where that is larger.
     """
     feasible = front.violation_n <= 0
     cost = front.position(COST)
@@ -126,11 +126,13 @@ def weighted(weights: Mapping[str, float]) -> Rule:
     return weighted_sum
 
 
-RULES: dict[str, Rule] = {
-    "no_worse": no_worse,
-    "knee": knee,
-    "balanced": weighted({"energy": 2.0, "discomfort": 1.0, "co2_excess": 0.5, "moisture_risk": 0.5}),
-}
+def balanced(front: Front) -> Chosen:
+    """Energy on one side of the scales, all other objectives together on the other."""
+    others = [k for k in front.objectives if k != COST]
+    return weighted({COST: 1.0} | {k: 1 / len(others) for k in others})(front)
+
+
+RULES: dict[str, Rule] = {"no_worse": no_worse, "knee": knee, "balanced": balanced}
 """The rules a configuration can name."""
 
 

@@ -1,7 +1,7 @@
 """Hard limits: how far a plan breaks each, 0 when it keeps it. Plain functions, in a table by name.
 
-Decisions keep bounds, ramps, the gap between the setpoints and air renewal by construction; the limits are judged all the same, so
-that a change of the decisions cannot break them in silence. Frost depends on the prediction.
+Decisions keep bounds, ramps, the gap between the setpoints and air renewal by construction; the limits are judged all the same,
+so that a change of the decisions cannot break them in silence. Frost depends on the prediction.
 
 Legend of shapes: n plan, t step, s setting, h hour, o output.
 """
@@ -29,7 +29,7 @@ ROUNDING = 1e-6
 
 
 def frost(plans_nts: Array, y_nho: Array, outlook: Outlook) -> Array:
-    """Coldest zone under the frost limit, summed over hours [K.h]: leaving the cold sooner counts, also when it cannot be avoided."""
+    """Coldest zone under the frost limit, summed over hours [K.h]: leaving an unavoidable cold sooner counts."""
     under = distance_outside(zones(y_nho, outlook, TEMPERATURE), outlook.limits["frost_limit"], np.inf)
     return np.asarray(under.max(axis=-1).sum(axis=-1))
 
@@ -45,7 +45,7 @@ def renewal(plans_nts: Array, y_nho: Array, outlook: Outlook) -> Array:
     per_hour = plans_nts.shape[1] // len(outlook.future)
     on, flow = (plans_nts[:, :, names.index(n)] for n in ("system_on", "outdoor_air_flow"))
     short = outdoor_air_shortfall(flow, on, np.repeat(outlook.renewal_t, per_hour))
-    return _beyond(short).sum(axis=1) / per_hour
+    return np.asarray(_beyond(short).sum(axis=1) / per_hour)
 
 
 def bounds(plans_nts: Array, y_nho: Array, outlook: Outlook) -> Array:

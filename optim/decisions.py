@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -29,6 +31,7 @@ from optim.outlook import Outlook
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Kind = TypeVar("Kind", np.float64, np.bool_)
 
 SUPPLY_KNOTS_C = (0.0, 12.0, 22.0)
 """Outdoor temperatures at which the supply-air reset line has its three values; straight between, flat beyond."""
@@ -65,7 +68,7 @@ _EVERY = (
 )
 """Each decision with the setting it needs; a building without that setting does not have the decision.
 
-- lead_cold_h, lead_mild_h [h]: start before the first occupied hour, in cold and in mild weather; lead_break_h: more after a break.
+- lead_cold_h, lead_mild_h [h]: start before the first occupied hour, in cold and mild weather; lead_break_h: more after a break.
 - purge_h [h]: full outdoor air before that start, in the warm season, while the outdoor air is cold enough.
 - heating_offset_k, cooling_offset_k [K]: setpoints in use, from the lower and upper comfort limit.
 - setback_k, setup_k [K]: how far the setpoints open when the system is off.
@@ -164,7 +167,7 @@ class Decisions:
 
     # ---- what the outlook says, once per search ----
 
-    def _stepped(self, hourly: NDArray[np.generic]) -> NDArray[np.generic]:
+    def _stepped(self, hourly: NDArray[Kind]) -> NDArray[Kind]:
         return np.repeat(hourly, self._per_hour)
 
     @cached_property
@@ -172,7 +175,7 @@ class Decisions:
         """Occupied, with short pauses run through; shape (steps,)."""
         occupied = self.outlook.is_occupied_t.copy()
         edges = np.flatnonzero(np.diff(occupied.astype(int)))
-        for end, start in zip(edges[:-1], edges[1:], strict=True):
+        for end, start in pairwise(edges):
             if not occupied[start] and start - end < LEAST_PAUSE_H:
                 occupied[end + 1 : start + 1] = True
         return np.asarray(self._stepped(occupied), dtype=bool)

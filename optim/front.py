@@ -119,7 +119,7 @@ class Front:
         return np.array([self.references[self.baseline].values[k] for k in self.objectives])
 
     def allowed(self) -> Array:
-        """Return, per objective, what counts as no worse than today: the larger of baseline and tolerance; shape (objectives,)."""
+        """Return, per objective, the larger of baseline and tolerance: what counts as no worse than today; (objectives,)."""
         return np.maximum(self.baseline_values(), [self.tolerance.get(k, 0.0) for k in self.objectives])
 
     def values(self, i: int) -> dict[str, float]:

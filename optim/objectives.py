@@ -43,8 +43,8 @@ def co2_excess(y_nto: Array, outlook: Outlook) -> Array:
 def moisture_risk(y_nto: Array, outlook: Outlook) -> Array:
     """Too dry, too damp, or damp on cold surfaces [share.h per zone].
 
-    Relative humidity outside the EN 16798-1 category III band while occupied, plus surface humidity over the mould limit (ISO 13788)
-    at all hours; both as distance times hours, since a search needs a slope where hours alone are steps.
+    Relative humidity outside the EN 16798-1 category III band while occupied, plus surface humidity over the mould limit (ISO
+    13788) at all hours; both as distance times hours, since a search needs a slope where hours alone are steps.
     """
     temperature = zones(y_nto, outlook, TEMPERATURE)
     ratio = y_nto[..., outlook.outputs.position("mean_humidity_ratio")]

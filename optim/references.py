@@ -24,9 +24,9 @@ GOOD_PRACTICE = {
     "air_factor": 1.0,
     "air_floor": 0.0,
 }
-"""Rules in the manner of ASHRAE Guideline 36-2021: occupied modes by actual occupancy with a warm-up and cool-down before it (5.6),
-supply air reset by outdoor temperature between 12.8 degC when warm and 16 when not (5.16.2, T-reset), ventilation by occupancy
-(5.2.1). Setpoints half a kelvin inside the seasonal comfort band. Simplified: no trim-and-respond, one set of values for all zones."""
+"""Rules in the manner of ASHRAE Guideline 36-2021: occupied modes by actual occupancy with a warm-up and cool-down before it,
+supply air reset by outdoor temperature between 12.8 degC when warm and 16 when not, ventilation by occupancy. Setpoints half a
+kelvin inside the seasonal comfort band. Simplified: no trim-and-respond, no learned start, one set of values for all zones."""
 
 
 def own_plan(outlook: Outlook) -> Plan:
@@ -55,7 +55,8 @@ def raised_plan(outlook: Outlook, own: Plan) -> tuple[Plan, str]:
     # Flow counts while on only: a half-run hour that was short now runs whole.
     frame["outdoor_air_flow"] = np.where(short, np.maximum(owed, on * flow), flow)
     hours = short.sum() / per_hour
-    note = f"raised to the minimum air renewal in {hours:g} occupied hours, by {(owed - on * flow)[short].mean():.2f} m3/h.m2 on average"
+    missing = (owed - on * flow)[short].mean()
+    note = f"raised to the minimum air renewal in {hours:g} occupied hours, by {missing:.2f} m3/h.m2 on average"
     return Plan(frame, "own", own.issued, {**own.meta, "raised_h": float(hours)}), note
 
 
@@ -68,8 +69,8 @@ def rules_plan(decisions: Decisions, issued: pd.Timestamp | None = None) -> Plan
 def nearest_vector(decisions: Decisions, own: Plan) -> Array:
     """Return the decision vector whose plan is most like `own`, in the unit cube: where a search should begin.
 
-    Setpoints by their medians while running and while off, supply air by its median, outdoor air by its floor and lead by the hours
-    the system runs before people come.
+    Setpoints by their medians while running and while off, supply air by its median, outdoor air by its floor and lead by the
+    hours the system runs before people come.
     """
     outlook = decisions.outlook
     frame = own.hourly()

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from pymoo.algorithms.moo.nsga2 import NSGA2
 from pymoo.core.termination import NoTermination
@@ -24,7 +23,7 @@ from optim.constraints import LIMITS, LIMITS_OF_ANY_PLAN
 from optim.decisions import Decisions
 from optim.front import Front, Reference, non_dominated
 from optim.objectives import OBJECTIVES, TOLERANCE_PER_WEEK, Objective
-from optim.outlook import Margins, Outlook
+from optim.outlook import Margins, Outlook, hourly_means
 from optim.problem import Correct, Judge, PlanProblem
 from optim.references import nearest_vector, own_plan, raised_plan, rules_plan
 
@@ -179,8 +178,8 @@ def _references(judge: Judge, decisions: Decisions) -> tuple[dict[str, Reference
     raised, note = raised_plan(outlook, own)
     rules = rules_plan(decisions)
     plans = {"own": own, "rules": rules} | ({"own_raised": raised} if note else {})
-    hourly = [np.asarray(p.hourly()[list(outlook.settings.names)], dtype=float) for p in plans.values()]
-    judgement = judge.judge(np.stack(hourly))
+    hourly = [hourly_means(outlook.plan_values(plan), len(outlook.future)) for plan in plans.values()]
+    judgement = judge.judge(np.concatenate(hourly))
     counted = [i for i, name in enumerate(LIMITS) if name in LIMITS_OF_ANY_PLAN]
     references = {
         name: Reference(
