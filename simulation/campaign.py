@@ -33,9 +33,6 @@ from simulation.dataset import Dataset, save_dataset
 from simulation.energyplus import SPIN_UP_H, simulate
 from simulation.sampling import WINDOW_H, Drawn, draw_run, load_evaluation, parameter_points
 
-WORKER_LIFE = 50
-"""Runs after which a local worker process is replaced by a fresh one."""
-
 
 @dataclass(frozen=True)
 class Campaign:
@@ -75,7 +72,8 @@ class Outcome:
 class Map(Protocol):
     """Spreads a function over items, answers as they finish, in any order."""
 
-    def __call__(self, function: Callable[[int], Outcome], items: Sequence[int]) -> Iterable[Outcome]: ...
+    def __call__(self, function: Callable[[int], Outcome], items: Sequence[int]) -> Iterable[Outcome]:
+        """Return the answers as they finish."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,7 @@ class DrawAndSimulate:
     campaign: Campaign
 
     def __call__(self, number: int) -> Outcome:
+        """Draw and simulate run `number`."""
         building = load_building(self.campaign.building)
         drawn = draw(self.campaign, building, number)
         before = _cpu_s()
@@ -124,10 +123,12 @@ def draw(campaign: Campaign, building: Building, number: int) -> Drawn:
 
 @contextmanager
 def local_map(n_workers: int | None = None) -> Iterator[Map]:
-    """Spread over spawned processes of this machine (the engine has its own child process in each)."""
-    with ProcessPoolExecutor(
-        n_workers or os.cpu_count(), mp_context=get_context("spawn"), max_tasks_per_child=WORKER_LIFE
-    ) as pool:
+    """Spread over spawned processes of this machine.
+
+    Each run has a fresh child process for the engine, so leaks and crashes end there and the workers need no recycling
+    (`max_tasks_per_child` of Python 3.11 hung the pool when both workers were due at once).
+    """
+    with ProcessPoolExecutor(n_workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
 
         def spread(function: Callable[[int], Outcome], items: Sequence[int]) -> Iterator[Outcome]:
             from concurrent.futures import as_completed
@@ -152,11 +153,11 @@ def cluster_map(address: str) -> Iterator[Map]:
     """
     from distributed import Client, as_completed
 
-    with Client(address, timeout="15s") as client:
+    with Client(address, timeout="15s") as client:  # type: ignore[no-untyped-call]
 
         def spread(function: Callable[[int], Outcome], items: Sequence[int]) -> Iterator[Outcome]:
             futures = client.map(function, list(items), pure=False, retries=2)
-            for future in as_completed(futures):
+            for future in as_completed(futures):  # type: ignore[no-untyped-call]
                 yield future.result()
                 future.release()
 
@@ -184,22 +185,23 @@ def run_campaign(
     if asked.exists():
         found = json.loads(asked.read_text(encoding="utf-8"))
         if found != facts:
-            raise BadDatasetError(path=folder, reason=f"holds another campaign ({found}); choose another folder or the same request.")
+            raise BadDatasetError(
+                path=folder, reason=f"holds another campaign ({found}); choose another folder or the same request."
+            )
     else:
         asked.write_text(json.dumps(facts, indent=1), encoding="utf-8")
     failed = {f["number"] for f in failures(folder)}
     todo = [n for n in range(campaign.n_runs) if n not in failed and not _run_file(folder, n).exists()]
     done = campaign.n_runs - len(todo)
-    began, finished = time.monotonic(), 0
-    for outcome in spread(DrawAndSimulate(campaign), todo):
-        if outcome.failure is None:
-            _save_run(folder, outcome)
+    began = time.monotonic()
+    for finished, outcome in enumerate(spread(DrawAndSimulate(campaign), todo), start=1):
+        if outcome.values is not None:
+            _save_run(folder, outcome, outcome.values)
         else:
             failed.add(outcome.number)
-            line = {"number": outcome.number, "climate": outcome.climate, **outcome.failure}
+            line = {"number": outcome.number, "climate": outcome.climate, **(outcome.failure or {})}
             with open(folder / "failures.jsonl", "a", encoding="utf-8") as f:
                 f.write(json.dumps(line) + "\n")
-        finished += 1
         if progress is not None:
             left = len(todo) - finished
             progress(done + finished, campaign.n_runs, len(failed), left * (time.monotonic() - began) / finished)
@@ -219,7 +221,7 @@ def _run_file(folder: Path, number: int) -> Path:
     return folder / "runs" / f"{number:05d}.npz"
 
 
-def _save_run(folder: Path, outcome: Outcome) -> None:
+def _save_run(folder: Path, outcome: Outcome, values: np.ndarray[Any, np.dtype[np.float32]]) -> None:
     path = _run_file(folder, outcome.number)
     partial = path.with_suffix(".tmp")
     facts = {
@@ -231,7 +233,7 @@ def _save_run(folder: Path, outcome: Outcome) -> None:
         "cpu_s": outcome.cpu_s,
     }
     with open(partial, "wb") as f:
-        np.savez(f, values=outcome.values, facts=json.dumps(facts))
+        np.savez(f, values=values, facts=json.dumps(facts))
         f.flush()
         os.fsync(f.fileno())
     partial.replace(path)

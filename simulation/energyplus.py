@@ -19,7 +19,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from building.description import Building
-from building.errors import FailedRunError, IrregularTimeError, MissingColumnError, OutsideBoundsError, UnknownNameError, did_you_mean
+from building.errors import (
+    FailedRunError,
+    IrregularTimeError,
+    MissingColumnError,
+    OutsideBoundsError,
+    UnknownNameError,
+    did_you_mean,
+)
 from building.plan import Plan
 from building.predictor import GivenPast, Predictor, check_batch
 from building.scenario import Scenario
@@ -79,7 +86,9 @@ def simulate(building: Building, run: Run, timeout_s: float = 600) -> pd.DataFra
     step_min = _check_series(run.series, building, epw.utc_offset_h)
     series = quarter_hours(run.series) if step_min == 60 else run.series
     parameters = {**building.parameter_space.defaults(), **run.parameters}
-    index = pd.date_range(run.series.index[0], run.series.index[-1] + pd.Timedelta(minutes=step_min), freq="60min", inclusive="left")
+    index = pd.date_range(
+        run.series.index[0], run.series.index[-1] + pd.Timedelta(minutes=step_min), freq="60min", inclusive="left"
+    )
     with tempfile.TemporaryDirectory(dir=RAM_DISK, prefix="setwise-") as name:
         folder = Path(name)
         epjson = build_epjson(building, run.weather, parameters, run.adjust)

@@ -25,16 +25,20 @@ CACHE = Path(os.environ.get("SETWISE_CACHE", Path.home() / ".cache" / "setwise")
 
 # What the engine writes besides the ESO file costs time and disk, and nobody reads it.
 ALL_FILES = (
-    "csv mtr eso eio tabular sqlite json audit space_sizing zone_sizing system_sizing dxf bnd rdd mdd mtd end shd dfs glhe delightin "
-    "delighteldmp delightdfdmp edd dbg perflog sln sci wrl screen extshd tarcog"
-).split()
+    "csv", "mtr", "eso", "eio", "tabular", "sqlite", "json", "audit", "space_sizing", "zone_sizing", "system_sizing", "dxf", "bnd",
+    "rdd", "mdd", "mtd", "end", "shd", "dfs", "glhe", "delightin", "delighteldmp", "delightdfdmp", "edd", "dbg", "perflog", "sln",
+    "sci", "wrl", "screen", "extshd", "tarcog",
+)  # fmt: skip
 DROPPED = ("UtilityCost:", "EnvironmentalImpactFactors", "FuelFactors", "RunPeriodControl:", "OutputControl:Table")
 
 # eio: (object type, words of the line) -> field of the epJSON
 SIZED_FIELDS = {
     ("AirLoopHVAC", "Design Supply Air Flow Rate"): "design_supply_air_flow_rate",
     ("AirTerminal:SingleDuct:VAV:Reheat", "Design Size Maximum Air Flow Rate"): "maximum_air_flow_rate",
-    ("AirTerminal:SingleDuct:VAV:Reheat", "Design Size Maximum Flow Fraction during Reheat"): "maximum_flow_fraction_during_reheat",
+    (
+        "AirTerminal:SingleDuct:VAV:Reheat",
+        "Design Size Maximum Flow Fraction during Reheat",
+    ): "maximum_flow_fraction_during_reheat",
     (
         "AirTerminal:SingleDuct:VAV:Reheat",
         "Design Size Maximum Flow per Zone Floor Area during Reheat",
@@ -72,7 +76,11 @@ def _load(model: str) -> Epjson:
 
         if model not in ref_models:
             raise BadEpjsonError(
-                file=model, object_type="model", object_name=model, reason="not in the wheel.", hint=did_you_mean(model, ref_models)
+                file=model,
+                object_type="model",
+                object_name=model,
+                reason="not in the wheel.",
+                hint=did_you_mean(model, ref_models),
             )
         path = Path(ref_models[model])
     if not path.exists():
@@ -165,9 +173,9 @@ def hard_sized(model: str, weather: str) -> Epjson:
     """
     epw = find_weather(weather)
     base = load_epjson(model)
-    key = hashlib.sha256(
-        json.dumps(base, sort_keys=True).encode() + epw.read_bytes() + Path(__file__).read_bytes()
-    ).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps(base, sort_keys=True).encode() + epw.read_bytes() + Path(__file__).read_bytes()).hexdigest()[
+        :16
+    ]
     cached = CACHE / "sized" / f"{Path(model).stem}-{epw.stem}-{key}.epJSON"
     if cached.exists():
         sized: Epjson = json.loads(cached.read_text(encoding="utf-8"))

@@ -51,7 +51,7 @@ class WeatherFile:
 
 @dataclass(frozen=True)
 class Morph:
-    """A change of a weather file, stated in the data card: T' = mean + stretch * (T - mean) + shift; beam and diffuse times radiation."""
+    """A change of a weather file: T' = mean + stretch * (T - mean) + shift; beam and diffuse times radiation."""
 
     shift_k: float = 0.0
     stretch: float = 1.0
@@ -92,7 +92,8 @@ def read_epw(path: Path) -> WeatherFile:
         if len(row) < N_FIELDS - 3:
             raise BadWeatherFileError(file=path, reason=f"row {i + 9} has {len(row)} fields, wanted {N_FIELDS}.")
         if int(row[3]) != hour + 1:
-            reason = f"row {i + 9} is hour {row[3]} of {row[1]}/{row[2]}, wanted hour {hour + 1} of day {day + 1}: a row is missing or twice."
+            found = f"row {i + 9} is hour {row[3]} of {row[1]}/{row[2]}"
+            reason = f"{found}, wanted hour {hour + 1} of day {day + 1}: a row is missing or twice."
             raise BadWeatherFileError(file=path, reason=reason)
         for field, (low, high) in LIMITS.items():
             value = float(row[field])
@@ -123,7 +124,7 @@ def write_morphed(weather: WeatherFile, morph: Morph, path: Path) -> None:
 
 
 def design_days(weather: WeatherFile) -> dict[str, dict[str, Any]]:
-    """Return a heating (99.6 %) and a cooling (0.4 %) SizingPeriod:DesignDay from the header, or from quantiles where it has none.
+    """Return a heating (99.6 %) and a cooling (0.4 %) SizingPeriod:DesignDay from the header, else from quantiles of the hours.
 
     Returns:
         epJSON objects by name.

@@ -9,7 +9,8 @@ Stated behaviour, the same in every run:
   The shipped differential dry-bulb economiser stays.
 - Night cycle stays as shipped: while off, a zone 1 K past its setpoint starts its air loop for half an hour.
 - Core zones get CORE_INFILTRATION_ACH (times `infiltration`), or nothing would remove their CO2 at night.
-- Lifts and hot water follow occupancy_share. Ground and mains temperatures are held at their annual mean, since no input tells the month.
+- Lifts and hot water follow occupancy_share.
+- Ground and mains temperatures are held at their annual mean, since no input tells the month.
 - Outdoor CO2 is that of the site.
 """
 
