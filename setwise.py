@@ -19,9 +19,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from building.errors import MissingExtraError, SetwiseError
+from building.errors import BadDescriptionError, IrregularTimeError, MissingExtraError, SetwiseError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from building.description import Building
+    from models.runtime.session import OnnxPredictor
 
 EXTRAS = {
     "simulate": ("pyenergyplus",),
@@ -30,6 +36,12 @@ EXTRAS = {
     "cluster": ("distributed",),
 }
 """What each extra of pyproject.toml brings; a verb that needs one says so before it starts."""
+
+ACCURACY = (
+    "zone_temperature_rmse_k", "last_over_first_week", "co2_rmse_ppm", "heating_r2", "cooling_r2", "fan_r2", "electricity_r2",
+    "total_error_median",
+)  # fmt: skip
+"""Figures of a metamodel that stand on every last line, in this order."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,8 @@ BUNDLE = option("bundle", type=Path, nargs="?", default=Path("bundles/medium_off
 BUILDING = option("building", nargs="?", default="medium_office", help="a folder of buildings/, or a path (%(default)s)")
 CONFIG = option("--config", type=Path, help="service.toml; without it defaults and SETWISE_SECTION__KEY")
 WORKERS = option("--workers", type=int, help="processes of this machine (all cores)")
+MEASURED = option("measured", type=Path, help="hourly CSV: first column UTC time stamps, then variables by name, inside units")
+AT_BUNDLE = option("--bundle", type=Path, default=Path("bundles/medium_office"), help="folder of a bundle (%(default)s)")
 CLUSTER = option("--cluster", metavar="tcp://HOST:PORT", help="an existing dask cluster instead of this machine")
 
 
@@ -125,7 +139,7 @@ def prove(a: argparse.Namespace) -> Answer:
     from proof.prove import prove as judge
 
     with progress_bar(a, "hidden buildings") as progress:
-        return as_answer(judge(a.bundle, a.plants, a.seed, progress))
+        return as_answer(judge(a.bundle, a.plants, a.seed, progress, a.workers))
 
 
 # ------------------------------------------------------------------------------------------------------- before the gateway
@@ -134,10 +148,11 @@ def prove(a: argparse.Namespace) -> Answer:
 @verb("setwise audit medium_office", BUILDING, WORKERS, needs="simulate")
 def audit(a: argparse.Namespace) -> Answer:
     """Run every parameter and setting low and high in EnergyPlus, and fail on one that moves no output."""
+    from building.description import load_building
     from simulation.audit import audit as run_audit
 
-    with progress_bar(a, "knobs") as progress:
-        return as_answer(run_audit(a.building, a.workers, progress))
+    with progress_bar(a, "runs") as progress:
+        return as_answer(run_audit(load_building(a.building), a.workers, progress))
 
 
 @verb(
@@ -159,11 +174,8 @@ def simulate(a: argparse.Namespace) -> Answer:
         if a.cluster:
             require("cluster", "simulate --cluster")
         campaign = Campaign(a.building, a.runs, a.windows, a.seed)
-        spread_over = cluster_map(a.cluster) if a.cluster else local_map(a.workers)
-        with spread_over as spread, progress_bar(a, "simulations") as progress:
-            run_campaign(
-                campaign, a.out, spread, lambda done, total, failed, left_s: progress(done, total, f"{failed} failed", left_s)
-            )
+        with cluster_map(a.cluster) if a.cluster else local_map(a.workers) as spread, progress_bar(a, "simulations") as progress:
+            run_campaign(campaign, a.out, spread, lambda done, total, failed, _left_s: progress(done, total, f"{failed} failed"))
     dataset = export(a.out)
     failed = failures(a.out)
     table = Table("failures", ("number", "climate", "reason"), [(f["number"], f["climate"], f["reason"]) for f in failed])
@@ -191,25 +203,174 @@ def train(a: argparse.Namespace) -> Answer:
     from models.training import train as run_training
 
     with progress_bar(a, "training") as progress:
-        return as_answer(run_training(a.dataset, a.out, seed=a.seed, progress=progress))
+        made = run_training(
+            a.dataset,
+            a.out,
+            seed=a.seed,
+            progress=lambda done, total, now: progress(done, total, " ".join(f"{k}={v:.3g}" for k, v in now.items())),
+        )
+    facts = {
+        **{k: made.accuracy.get(k) for k in ACCURACY},
+        "weights": made.n_weights,
+        "weights_before_pruning": made.n_weights_dense,
+        "core_hours": made.core_hours,
+        "bundle": made.bundle.folder,
+    }
+    return Answer(facts, [by_name("outputs", made.outputs)], details={"accuracy": made.accuracy, "graph_gap": made.graph_gap})
 
 
 @verb(
     "setwise evaluate bundles/medium_office --runs 24 --seed 5",
     BUNDLE,
     option("--runs", type=int, default=24, help="fresh EnergyPlus runs (%(default)s)"),
+    option("--climates", choices=("training", "held-out"), default="training", help="those of the campaign, or those in none"),
     WORKERS,
     needs="simulate",
 )
 def evaluate(a: argparse.Namespace) -> Answer:
     """Compare a bundle with fresh EnergyPlus runs that it has never seen: accuracy by output, drift, speed."""
-    from proof.fresh import evaluate as run_evaluation
+    from proof.fresh import evaluate as judge
 
     with progress_bar(a, "fresh runs") as progress:
-        return as_answer(run_evaluation(a.bundle, a.runs, a.seed, a.workers, progress))
+        return as_answer(judge(a.bundle, a.runs, a.seed, a.workers, progress, a.climates))
 
 
 # ------------------------------------------------------------------------------------------------------------- at the desk
+
+
+@verb(
+    "setwise calibrate measured.csv --bundle bundles/medium_office --out calibration.json --seed 1",
+    MEASURED,
+    AT_BUNDLE,
+    option("--out", type=Path, help="write the calibration here, for setwise optimise"),
+)
+def calibrate(a: argparse.Namespace) -> Answer:
+    """Fit a bundle to what a building was measured to do, judge it on held-out hours, and accept or refuse it."""
+    from calibration.calibrate import calibrate as fit
+    from calibration.report import text_report
+
+    building, predictor = opened(a.bundle)
+    measured = building.with_sun(read_frame(a.measured))
+    with progress_bar(a, "evaluations") as progress:
+        made = fit(
+            predictor,
+            measured,
+            building.parameter_space,
+            seed=a.seed,
+            time_zone=building.site.time_zone,
+            progress=lambda now: progress(now.evaluations, now.max_evaluations, f"misfit {now.best:.4g}"),
+        )
+    if a.out:
+        write_json(a.out, made.to_dict())
+    electricity = next((e for e in made.energy if e.name == "facility_electricity"), None)
+    facts = {
+        "is_accepted": made.is_accepted,
+        "electricity_cv_rmse": electricity.cv_rmse if electricity else None,
+        "nmbe_worst": max((abs(e.nmbe) for e in made.energy if e.is_judged), default=None),
+        "evaluations": made.evaluations,
+        "seconds": made.seconds,
+    }
+    return Answer(facts, text=text_report(made), details={"calibration": made.to_dict()}, is_good=made.is_accepted)
+
+
+@verb(
+    "setwise optimise measured.csv --calibration calibration.json --forecast week.csv --out plan.json --seed 1",
+    MEASURED,
+    AT_BUNDLE,
+    option("--calibration", type=Path, help="from setwise calibrate; without it default parameters are used"),
+    option("--forecast", type=Path, help="hourly CSV of weather and occupancy; without it recent days are repeated, and said so"),
+    option("--hours", type=int, default=168, help="how far to plan (%(default)s)"),
+    option("--out", type=Path, help="write the plan here"),
+)
+def optimise(a: argparse.Namespace) -> Answer:
+    """Search the hours after a measured CSV for least energy at comfort, air and humidity no worse than today's."""
+    from service.desk import replan
+
+    building, predictor = opened(a.bundle)
+    result = replan(
+        predictor,
+        building,
+        building.with_sun(read_frame(a.measured)),
+        read_json(a.calibration) if a.calibration else None,
+        read_frame(a.forecast) if a.forecast else None,
+        hours=a.hours,
+        seed=a.seed,
+    )
+    plan, front = result["plan"], result["front"]
+    meta = plan["meta"]
+    if a.out:
+        write_json(a.out, plan)
+    compared = {**meta["references"], "plan": meta["predicted"]}
+    saving = meta["saving"]
+    return Answer(
+        {
+            "origin": plan["origin"],
+            "saving": saving.get(meta["baseline"]),
+            "saving_vs_rules": saving.get("rules"),
+            "comfort_no_worse": "discomfort" not in meta["slack"],
+            "air_no_worse": "co2_excess" not in meta["slack"],
+            "evaluations": meta["search"]["evaluations"],
+        },
+        [Table("expected", ("input", "source"), list(meta["forecast"].items())), by_name("plans", compared)],
+        text=meta["reason"],
+        details={"plan": plan, "front": front},
+    )
+
+
+@verb(
+    "setwise replay measured.csv --building medium_office --host localhost --hours-per-second 24",
+    MEASURED,
+    option("--building", default="medium_office", help="a folder of buildings/, or a path (%(default)s)"),
+    option("--points", type=Path, help="points file; that of the building without it"),
+    option("--host", default="localhost", help="broker (%(default)s)"),
+    option("--port", type=int, default=1883, help="its port (%(default)s)"),
+    option("--hours-per-second", type=float, default=24.0, help="speed; 0.000278 is real time (%(default)s)"),
+)
+def replay(a: argparse.Namespace) -> Answer:
+    """Play a recorded CSV over MQTT as the building would have, with its clock; for a service with [clock] source = "topic"."""
+    from building.description import load_building
+    from proof.player import replay as play
+
+    with progress_bar(a, "hours") as progress:
+        played = play(
+            load_building(a.building),
+            read_frame(a.measured),
+            host=a.host,
+            port=a.port,
+            points_file=a.points,
+            hours_per_second=a.hours_per_second,
+            progress=progress,
+        )
+    return Answer({"hours": played.hours, "messages": played.messages, "seconds": played.seconds})
+
+
+@verb(
+    "setwise points medium_office --bundle bundles/medium_office",
+    BUILDING,
+    option("--points", type=Path, help="points file; that of the building without it"),
+    option("--bundle", type=Path, help="ask only for what this bundle still needs"),
+)
+def points(a: argparse.Namespace) -> Answer:
+    """Check a points file and show which topic carries which variable; what a bundle needs and nobody measures is missing."""
+    from building.description import load_building
+    from building.sun import BEAM_COLUMNS
+    from building.variables import Role
+    from service.points import load_points
+
+    building = load_building(a.building)
+    found = load_points(building, a.points)
+    inputs = opened(a.bundle)[1].inputs if a.bundle else building.inputs
+    wanted = [v for v in inputs.having(Role.WEATHER, Role.OCCUPANCY) if v.name not in BEAM_COLUMNS]
+    missing = [v.name for v in wanted if v.name not in found.measured]
+    mute = [name for name in building.settings.names if name not in found.commands]
+    listed = dict.fromkeys([*(v.name for v in wanted), *found.facts.points])
+    rows = [(n, p.topic, p.value, p.unit) if (p := found.facts.points.get(n)) else (n, "MISSING", None, None) for n in listed]
+    told = [(n, found.commands[n].topic if n in found.commands else "MISSING") for n in building.settings.names]
+    return Answer(
+        {"measured": len(found.facts.points), "missing": len(missing), "settings_without_command": len(mute)},
+        [Table("points", ("variable", "topic", "path", "unit"), rows), Table("commands", ("setting", "topic"), told)],
+        is_good=not missing and not mute,
+    )
 
 
 @verb("setwise bundle bundles/medium_office", BUNDLE)
@@ -221,9 +382,16 @@ def bundle(a: argparse.Namespace) -> Answer:
     signatures = [("input", v) for v in found.inputs] + [("output", v) for v in found.outputs]
     rows = [(kind, v.name, v.role.value, v.quantity.unit, v.low, v.high, v.meaning) for kind, v in signatures]
     return Answer(
-        {"bundle": a.bundle, "inputs": len(found.inputs), "outputs": len(found.outputs), "warm_up_h": found.warm_up_h},
+        {
+            **{k: found.accuracy.get(k) for k in ACCURACY},
+            "inputs": len(found.inputs),
+            "outputs": len(found.outputs),
+            "warm_up_h": found.warm_up_h,
+            "building": found.building,
+            "created": found.created,
+        },
         [Table("variables", ("kind", "name", "role", "unit", "low", "high", "meaning"), rows)],
-        details={"manifest": found.manifest},
+        details={"facts": found.facts},
     )
 
 
@@ -240,7 +408,7 @@ def serve(a: argparse.Namespace) -> Answer:
 
     level = logging.DEBUG if a.debug else logging.INFO
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    run_service(load_config(a.config))
+    run_service(load_config(a.config), lambda sentence: print(sentence, flush=True))
     return Answer({"stopped": True})
 
 
@@ -266,7 +434,55 @@ def doctor(a: argparse.Namespace) -> Answer:
     return Answer({"checks": len(findings), "faults": faults}, [Table("checks", ("", "what", "found"), rows)], is_good=not faults)
 
 
+# ------------------------------------------------------------------------------------------------------------------ reading
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """Read an hourly CSV: first column time stamps (without a zone they are UTC), then one column per variable, inside units.
+
+    Raises:
+        IrregularTimeError: a first column that is no time.
+    """
+    import pandas as pd
+
+    frame = pd.read_csv(path, index_col=0)
+    try:
+        frame.index = pd.to_datetime(frame.index, utc=True, format="ISO8601").rename("time")
+    except (ValueError, TypeError) as e:
+        raise IrregularTimeError(what=path, step_min=60, where="its first column", reason=f"not ISO 8601 time stamps: {e}") from e
+    return frame
+
+
+def read_json(path: Path) -> Any:
+    """Read a document that another verb wrote. Raises BadDescriptionError."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as e:
+        raise BadDescriptionError(file=path, reason=f"not JSON: {e}") from e
+
+
+def write_json(path: Path, data: Mapping[str, object]) -> None:
+    """Write a document that another verb reads."""
+    path.write_text(json.dumps(plain(data), indent=1, allow_nan=False), encoding="utf-8")
+
+
+def opened(bundle_folder: Path) -> tuple[Building, OnnxPredictor]:
+    """Return the building and the predictor of a bundle."""
+    from building.description import load_building
+    from models.runtime.bundle import load_bundle
+    from models.runtime.session import OnnxPredictor
+
+    found = load_bundle(bundle_folder)
+    return load_building(found.building), OnnxPredictor(found)
+
+
 # ---------------------------------------------------------------------------------------------------------------- printing
+
+
+def by_name(key: str, figures: Mapping[str, Mapping[str, float]]) -> Table:
+    """Return a table with one row per name and one column per figure."""
+    columns = dict.fromkeys(k for row in figures.values() for k in row)
+    return Table(key, ("name", *columns), [(name, *(row.get(c) for c in columns)) for name, row in figures.items()])
 
 
 def as_answer(result: Any) -> Answer:
