@@ -272,7 +272,8 @@ def parse_strict(model: type[Model], data: dict[str, Any], file: Path | str) -> 
     try:
         return model.model_validate(data)
     except ValidationError as e:
-        first = e.errors()[0]
+        # A misspelt key of which nothing else is wrong also leaves the right one missing: the misspelling is the news.
+        first = min(e.errors(), key=lambda error: error["type"] != "extra_forbidden")
         place = [str(p) for p in first["loc"]]
         section = ".".join(place[:-1]) or "the top"
         if first["type"] == "extra_forbidden":

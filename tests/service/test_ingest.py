@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+
+from building.errors import StoreError
+from service.clock import TurnedClock
+from service.config import IngestSection
+from service.ingest import Ingest
+from service.mqtt import Message
+from service.points import Points
+from service.store import Reading, SqlStore
+
+ROOT = Path(__file__).resolve().parents[2]
+ZONE = "setwise/medium_office/core_mid_air_temperature"
+T0 = pd.Timestamp("2026-01-07T10:00Z")
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.005)
+    return condition()
+
+
+def zone(i: int, value: object = 21.0, topic: str = ZONE) -> Message:
+    stamp = (T0 + pd.Timedelta(seconds=i)).isoformat()
+    return Message(topic, json.dumps({"value": value, "time": stamp}).encode(), 1, False, 1, i)
+
+
+class Bench:
+    """An Ingest with its store, and what it acknowledged and echoed."""
+
+    def __init__(self, points: Points, store: SqlStore, clock: TurnedClock, **config: Any) -> None:
+        self.store = store
+        self.acknowledged: list[int] = []
+        self.echoes: list[str] = []
+        self.ingest = Ingest(
+            points,
+            store,
+            clock,
+            IngestSection(**{"commit_s": 0.05, **config}),
+            self._acknowledge,
+            lambda topic, _payload: self.echoes.append(topic),
+            ignored={"setwise/medium_office/status"},
+            clock_topic="setwise/medium_office/clock",
+        )
+
+    def _acknowledge(self, messages: Sequence[Message]) -> None:
+        self.acknowledged += [m.mid for m in messages]
+
+    def refused(self) -> dict[str, int]:
+        return {r.reason: r.n for r in self.store.refusals()}
+
+
+@pytest.fixture
+def bench(office_points: Points, store: SqlStore, clock: TurnedClock) -> Iterator[Bench]:
+    bench = Bench(office_points, store, clock)
+    bench.ingest.start()
+    yield bench
+    bench.ingest.stop()
+
+
+def test_every_message_is_acknowledged_and_good_ones_are_kept(bench: Bench) -> None:
+    for i in range(500):
+        bench.ingest.take(zone(i, 20 + i / 500))
+    assert until(lambda: len(bench.acknowledged) == 500)
+    assert bench.acknowledged == list(range(500)) and bench.store.counts()["readings"] == 500
+    status = bench.ingest.status()
+    assert (status.n_messages, status.n_accepted, status.refused, status.failing_since) == (500, 500, {}, None)
+    assert status.n_commits < 100  # batches, not a commit per message
+
+
+def test_every_refusal_is_counted_by_reason_and_acknowledged(bench: Bench) -> None:
+    bad = [
+        zone(0, "unknown"),
+        zone(1, None),
+        Message(ZONE, b'{"value": NaN, "time": "2026-01-07T15:00Z"}', 1, False, 1, 2),
+        zone(3, 99.0),
+        zone(999_999),  # eleven days ahead
+        zone(-4_000_000),  # forty-six days ago
+        zone(6, topic="setwise/medium_office/core_mid_air_temprature"),
+        Message(ZONE, b"{", 1, False, 1, 7),
+        Message(
+            "setwise/medium_office/core_mid_co2", b'{"co2": {"value": 600, "unit": "kW"}, "time": 1767798000000}', 1, False, 1, 8
+        ),
+        Message(ZONE, b"{}", 1, False, 1, 9),
+        zone(10),
+        zone(10),  # the same again
+    ]
+    for message in bad:
+        bench.ingest.take(message)
+    assert until(lambda: len(bench.acknowledged) == len(bad))
+    expected = {
+        "not_a_number": 3,
+        "out_of_range": 1,
+        "from_future": 1,
+        "too_old": 1,
+        "unknown_topic": 1,
+        "malformed_json": 1,
+        "unit": 1,
+        "missing_path": 1,
+        "duplicate": 1,
+    }
+    assert bench.refused() == expected and bench.ingest.status().refused == expected
+    assert bench.store.counts()["readings"] == 1
+
+
+def test_readings_out_of_order_are_all_kept(bench: Bench) -> None:
+    for i in (5, 3, 4, 1):
+        bench.ingest.take(zone(i, float(20 + i)))
+    assert until(lambda: len(bench.acknowledged) == 4)
+    frame = bench.store.series(["core_mid_air_temperature"], T0, T0 + pd.Timedelta(minutes=1))
+    assert list(frame["core_mid_air_temperature"]) == [21.0, 23.0, 24.0, 25.0]
+
+
+def test_slow_trickle_is_committed_once_per_interval(office_points: Points, store: SqlStore, clock: TurnedClock) -> None:
+    bench = Bench(office_points, store, clock, commit_s=0.3)
+    bench.ingest.start()
+    for i in range(10):
+        bench.ingest.take(zone(i))
+        time.sleep(0.01)
+    assert until(lambda: len(bench.acknowledged) == 10)
+    assert bench.ingest.status().n_commits == 1
+    bench.ingest.stop()
+
+
+def test_stop_commits_what_waits(office_points: Points, store: SqlStore, clock: TurnedClock) -> None:
+    bench = Bench(office_points, store, clock, commit_s=30)
+    bench.ingest.start()
+    for i in range(5):
+        bench.ingest.take(zone(i))
+    bench.ingest.stop()
+    assert bench.acknowledged == [0, 1, 2, 3, 4] and store.counts()["readings"] == 5
+
+
+def test_echoes_forecasts_and_own_topics_find_their_way(bench: Bench) -> None:
+    series = {"outdoor_air_temperature": [1.0, 2.0]}
+    told = {"issued": "2026-01-07T15:00Z", "start": "2026-01-07T16:00Z", "series": series}
+    messages = [
+        ("setwise/medium_office/echo/heating_setpoint", b'{"value": 20}'),
+        ("setwise/medium_office/forecast", json.dumps(told).encode()),
+        ("setwise/medium_office/forecast", b"{}"),
+        ("setwise/medium_office/status", b"online"),
+        ("setwise/medium_office/set/heating_setpoint", b'{"value": 20}'),
+    ]
+    for mid, (topic, payload) in enumerate(messages):
+        bench.ingest.take(Message(topic, payload, 1, False, 1, mid))
+    assert until(lambda: len(bench.acknowledged) == len(messages))
+    assert bench.echoes == ["setwise/medium_office/echo/heating_setpoint"]
+    assert bench.store.counts()["forecasts"] == 2 and bench.refused() == {"missing_path": 1}
+
+
+def test_clock_topic_turns_the_clock_before_later_messages_are_stamped(bench: Bench, clock: TurnedClock) -> None:
+    bench.ingest.take(Message("setwise/medium_office/clock", b"2026-01-07T18:00:00Z", 1, False, 1, 0))
+    bench.ingest.take(Message("setwise/medium_office/clock", b"noon", 1, False, 1, 1))
+    bench.ingest.take(Message("setwise/medium_office/hot_water_gas", b"1.5", 1, False, 1, 2))  # stamped on arrival, less an hour
+    assert until(lambda: len(bench.acknowledged) == 3)
+    assert bench.store.last(["hot_water_gas"])["hot_water_gas"].stamp == pd.Timestamp("2026-01-07T17:00Z")
+    assert clock.now() == pd.Timestamp("2026-01-07T18:00Z")
+
+
+def test_full_memory_is_counted_and_left_unacknowledged(office_points: Points, store: SqlStore, clock: TurnedClock) -> None:
+    bench = Bench(office_points, store, clock, buffer_readings=100)
+    for i in range(103):
+        bench.ingest.take(zone(i))
+    assert bench.ingest.status().refused == {"overflow": 3}
+    bench.ingest.start()
+    bench.ingest.stop()
+    assert bench.acknowledged == list(range(100))
+
+
+# -- faults
+
+
+@pytest.fixture
+def small_disk() -> Iterator[dict[str, int]]:
+    """SQLite that may grow to a number of pages only, as on a full disk. Change `pages` and close the store to give it room."""
+    room = {"pages": 60}
+
+    def limit(connection: Any, _record: Any) -> None:
+        connection.execute(f"PRAGMA max_page_count={room['pages']}")
+
+    sa.event.listen(sa.Engine, "connect", limit)
+    yield room
+    sa.event.remove(sa.Engine, "connect", limit)
+
+
+@pytest.mark.faults
+def test_full_disk_is_a_clear_error_and_nothing_is_half_written(small_disk: dict[str, int], tmp_path: Path) -> None:
+    store = SqlStore(f"sqlite:///{tmp_path / 'full.db'}")
+    n_kept = 0
+    with pytest.raises(
+        StoreError, match=r"full\.db: database or disk is full; nothing of this transaction was kept\. Free some space"
+    ):
+        for batch in range(200):
+            stamps = [T0 + pd.Timedelta(seconds=1000 * batch + i) for i in range(50)]
+            store.add_readings([Reading("core_mid_air_temperature", s, 20.0, s) for s in stamps])
+            n_kept += 50
+    assert 0 < n_kept == store.counts()["readings"]
+    store.close()
+    with sqlite3.connect(tmp_path / "full.db") as c:
+        assert c.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.faults
+def test_ingest_waits_out_a_full_disk_and_loses_nothing(
+    small_disk: dict[str, int], tmp_path: Path, office_points: Points, clock: TurnedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SqlStore(f"sqlite:///{tmp_path / 'full.db'}")
+    bench = Bench(office_points, store, clock)
+    bench.ingest.start()
+    n = 6000
+    for i in range(n):
+        bench.ingest.take(zone(i))
+    assert until(lambda: bench.ingest.status().failing_since is not None)
+    time.sleep(0.7)  # at least one retry
+    assert len(bench.acknowledged) == store.counts()["readings"] < n
+    assert sum("disk is full" in r.getMessage() for r in caplog.records) == 1
+    small_disk["pages"] = 100_000
+    store.close()  # its connections: the next ones have room
+    assert until(lambda: len(bench.acknowledged) == n)
+    assert store.counts()["readings"] == n and bench.ingest.status().failing_since is None
+    bench.ingest.stop()
+    store.close()
+
+
+CHILD = """
+    import os, sys
+    import pandas as pd
+    from building.description import load_building
+    from service.clock import TurnedClock
+    from service.config import IngestSection
+    from service.ingest import Ingest
+    from service.mqtt import Message
+    from service.points import load_points
+    from service.store import SqlStore
+
+    out = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    t0 = pd.Timestamp("2026-01-07T10:00Z")
+    ingest = Ingest(
+        load_points(load_building("medium_office")), SqlStore(sys.argv[1]), TurnedClock(t0 + pd.Timedelta(days=20)),
+        IngestSection(commit_s=0.01, buffer_readings=1000),
+        lambda messages: os.write(out, "".join(f"{m.mid}\\n" for m in messages).encode()),
+        lambda topic, payload: None,
+    )
+    ingest.start()
+    i = 0
+    while True:
+        if ingest.status().n_waiting < 500:
+            stamp = (t0 + pd.Timedelta(seconds=i)).isoformat()
+            payload = ('{"value": 21, "time": "%s"}' % stamp).encode()
+            ingest.take(Message("setwise/medium_office/core_mid_air_temperature", payload, 1, False, 1, i))
+            i += 1
+"""
+
+
+@pytest.mark.faults
+def test_kill_9_while_ingesting_loses_no_acknowledged_reading(tmp_path: Path) -> None:
+    url, told = f"sqlite:///{tmp_path / 'killed.db'}", tmp_path / "acknowledged"
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(CHILD), url, str(told)], cwd=ROOT)
+    try:
+        assert until(lambda: told.exists() and told.stat().st_size > 5_000, 30)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait(5)
+    whole_lines = told.read_bytes().rpartition(b"\n")[0].split()
+    acknowledged = [int(line) for line in whole_lines]
+    store = SqlStore(url)
+    kept = store.series(["core_mid_air_temperature"], T0, T0 + pd.Timedelta(days=20)).index
+    seconds = {int(s) for s in (kept - T0) / pd.Timedelta(seconds=1)}
+    assert len(acknowledged) > 1000 and seconds >= set(acknowledged)
+    assert seconds == set(range(len(seconds)))  # whole batches in order, nothing half-written
+    store.add_readings([Reading("core_mid_air_temperature", T0 - pd.Timedelta(hours=1), 20.0, T0)])  # and it goes on
+    store.close()
+    with sqlite3.connect(tmp_path / "killed.db") as c:
+        assert c.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_two_processes_write_without_getting_in_each_others_way(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    stores = [SqlStore(url), SqlStore(url)]
+    failures: list[BaseException] = []
+
+    def write(which: int) -> None:
+        try:
+            for i in range(40):
+                stores[which].add_readings([Reading(f"v{which}", T0 + pd.Timedelta(seconds=i), 1.0, T0)])
+        except BaseException as e:
+            failures.append(e)
+
+    threads = [threading.Thread(target=write, args=(w,)) for w in (0, 1)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert failures == [] and stores[0].counts()["readings"] == 80
+    for s in stores:
+        s.close()
