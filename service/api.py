@@ -1,7 +1,7 @@
 """The HTTP API: what the service knows and decided, as JSON that teaches. /docs draws it.
 
-Everything under /v1 and /metrics wants a bearer token (unless api.is_open); /healthz and the page itself do not. Values are in inside
-units, instants in UTC (ISO 8601); gaps are null. An error is always {"error", "message", "facts", "what_to_do"}.
+Everything under /v1 and /metrics wants a bearer token (unless api.is_open); /healthz and the page itself do not. Values are in
+inside units, instants in UTC (ISO 8601); gaps are null. An error is always {"error", "message", "facts", "what_to_do"}.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -34,11 +34,12 @@ from building.errors import (
     did_you_mean,
 )
 from building.indices.comfort import comfort_band, is_occupied
-from building.indices.limits import with_overrides
 from building.variables import Role, Variable
 from service.access import check_token
 from service.clock import Clock
 from service.config import Config
+from service.guard import Guarded
+from service.operations import valid_until
 from service.points import Points, read_forecast
 from service.store import JobRecord, PlanRecord, Store
 
@@ -46,33 +47,6 @@ LARGEST_ANSWER = 200_000
 """Values one answer of /v1/series may hold."""
 STALE_AFTER_H = 2.0
 """A zone without a reading for so long counts as unknown."""
-
-
-@dataclass(frozen=True)
-class Setpoint:
-    """What one setting should be now."""
-
-    value: float
-    valid_until: pd.Timestamp
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What the guard let through: the settings in force and why they are these.
-
-    Attributes:
-        origin: ``optimised``, ``own``, ...; of the plan that is followed.
-        plan_id: of the plan in the store, None for the own schedule.
-        issued: when that plan was made, or None.
-        setpoints: by setting.
-        notes: what the guard did and why, a sentence each; empty when it did nothing.
-    """
-
-    origin: str
-    plan_id: int | None
-    issued: pd.Timestamp | None
-    setpoints: Mapping[str, Setpoint]
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -94,7 +68,7 @@ class Sources:
     points: Points
     store: Store
     clock: Clock
-    decide: Callable[[], Decision]
+    decide: Callable[[], Guarded]
     ask: Callable[[str], int]
     live: Callable[[], Live]
 
@@ -264,7 +238,9 @@ class ForecastIn(BaseModel):
     issued: datetime
     start: datetime
     step_min: float = 60
-    series: dict[str, list[float]] = Field(examples=[{"outdoor_air_temperature": [3.1, 2.8, 2.5]}])
+    series: dict[str, Annotated[list[float], Field(min_length=1)]] = Field(
+        examples=[{"outdoor_air_temperature": [3.1, 2.8, 2.5]}]
+    )
 
 
 class ForecastKept(BaseModel):
@@ -324,7 +300,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problem, "description": "the question cannot be answered as asked"},
 }
 _PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'self'",
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
@@ -347,7 +323,9 @@ def create_api(sources: Sources) -> FastAPI:
         if not config.api.is_open:
             check_token(config.api.token_file, request.headers.get("authorization"))
 
-    api = FastAPI(title="setwise", description=f"{building.facts.title}: settings that cost least energy for good comfort and air.")
+    api = FastAPI(
+        title="setwise", description=f"{building.facts.title}: settings that cost least energy for good comfort and air."
+    )
     guarded = [Depends(authorised)]
     _speak_plainly(api)
 
@@ -378,7 +356,7 @@ def create_api(sources: Sources) -> FastAPI:
             problems=list(live.problems),
             last_reading=max((r.stamp for r in newest.values()), default=None),
             origin=decision.origin,
-            guard_notes=list(decision.notes),
+            guard_notes=[str(a) for a in decision.actions],
             plan_issued=None if plan is None else plan.issued,
             plan_end=None if plan is None else plan.plan.end,
             calibration_made=None if calibration is None else calibration.made,
@@ -393,16 +371,17 @@ def create_api(sources: Sources) -> FastAPI:
     def setpoints() -> Setpoints:
         """The settings in force now, after the guard: what is (or, in advise mode, would be) published."""
         decision, sent = sources.decide(), store.last_publications()
+        until = valid_until(clock.now(), config.publish)
         rows = []
-        for name, setpoint in decision.setpoints.items():
+        for name, value in decision.settings.items():
             variable, record = variables[name], sent.get(name)
             confirmed = record.value if record is not None and record.state == "acknowledged" else None
             rows.append(
                 SettingNow(
                     variable=name,
-                    value=setpoint.value,
+                    value=value,
                     unit=variable.quantity.unit,
-                    valid_until=setpoint.valid_until,
+                    valid_until=until,
                     meaning=variable.meaning,
                     published=None if record is None else record.state,
                     confirmed_value=confirmed,
@@ -413,7 +392,7 @@ def create_api(sources: Sources) -> FastAPI:
             mode=config.publish.mode,
             origin=decision.origin,
             plan_issued=decision.issued,
-            notes=list(decision.notes),
+            notes=[str(a) for a in decision.actions],
             settings=rows,
         )
 
@@ -470,11 +449,11 @@ def create_api(sources: Sources) -> FastAPI:
 
     @api.get("/v1/series", tags=["building"], dependencies=guarded, responses=_ERRORS)
     def series(
-        variable: list[str] = Query(description="repeat for several", examples=[["outdoor_air_temperature"]]),
-        start: datetime | None = Query(default=None, description="UTC; a week ago when left out"),
-        end: datetime | None = Query(default=None, description="UTC; now when left out (predicted: a week ahead)"),
+        variable: Annotated[list[str], Query(description="repeat for several", examples=[["outdoor_air_temperature"]])],
+        start: Annotated[datetime | None, Query(description="UTC; a week ago when left out")] = None,
+        end: Annotated[datetime | None, Query(description="UTC; now when left out (predicted: a week ahead)")] = None,
         kind: Literal["measured", "predicted"] = "measured",
-        is_raw: bool = Query(default=False, description="readings as they came instead of hourly means"),
+        is_raw: Annotated[bool, Query(description="readings as they came instead of hourly means")] = False,
     ) -> SeriesAnswer:
         """Measured readings, or predictions and forecasts: of each hour the newest issued so far."""
         for name in variable:
@@ -497,7 +476,7 @@ def create_api(sources: Sources) -> FastAPI:
         )
 
     @api.get("/v1/jobs", tags=["work"], dependencies=guarded, responses=_ERRORS)
-    def jobs(kind: str | None = None, limit: int = Query(default=20, ge=1, le=500)) -> list[Job]:
+    def jobs(kind: str | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 20) -> list[Job]:
         """The journal, newest first."""
         return [_job(j) for j in store.jobs(kind, limit)]
 
@@ -524,8 +503,7 @@ def create_api(sources: Sources) -> FastAPI:
     @api.post("/v1/forecasts", status_code=201, tags=["work"], dependencies=guarded, responses=_ERRORS)
     def add_forecast(body: ForecastIn) -> ForecastKept:
         """Give a forecast of weather or occupancy; plans made later use it."""
-        wanted = building.inputs.having(Role.WEATHER, Role.OCCUPANCY)
-        frame, issued = read_forecast("/v1/forecasts", body.model_dump_json().encode(), wanted)
+        frame, issued = read_forecast("/v1/forecasts", body.model_dump_json().encode(), sources.points.forecastable)
         hourly = frame.resample("60min").mean()
         store.add_forecast(hourly, issued)
         return ForecastKept(n_hours=len(hourly), variables=[str(c) for c in hourly.columns])
@@ -543,7 +521,7 @@ def create_api(sources: Sources) -> FastAPI:
 def zones_now(sources: Sources) -> Zones:
     """Return every zone's last readings against the comfort band of the present hour."""
     building, store, now = sources.building, sources.store, sources.clock.now()
-    limits = with_overrides(building.facts.limits)
+    limits = building.limits
     names = [f"{z.name}_{what}" for z in building.zones for what in ("air_temperature", "co2")]
     newest = store.last([*names, "occupancy_share"])
     start = now.floor("h") - pd.Timedelta(days=14)
@@ -593,7 +571,10 @@ def metrics_text(sources: Sources) -> str:
         kind = "counter" if name.endswith("_total") else "gauge"
         metric(name, kind, f"Counted by the running process: {name.replace('_', ' ')}.", [({}, value)])
     metric(
-        "refused_messages_total", "counter", "Messages refused, by reason.", [({"reason": r.reason}, r.n) for r in store.refusals()]
+        "refused_messages_total",
+        "counter",
+        "Messages refused, by reason.",
+        [({"reason": r.reason}, r.n) for r in store.refusals()],
     )
     ages = [({"variable": n}, (now - r.stamp).total_seconds()) for n, r in newest.items()]
     metric("reading_age_seconds", "gauge", "Age of the last reading of each variable.", ages)
@@ -608,7 +589,7 @@ def metrics_text(sources: Sources) -> str:
         "setpoint",
         "gauge",
         "Settings in force after the guard, inside units.",
-        [({"variable": n}, s.value) for n, s in sources.decide().setpoints.items()],
+        [({"variable": n}, value) for n, value in sources.decide().settings.items()],
     )
     metric("rows", "gauge", "Rows of each table of the store.", [({"table": t}, n) for t, n in store.counts().items()])
     return "\n".join(lines) + "\n"
@@ -625,7 +606,9 @@ def _speak_plainly(api: FastAPI) -> None:
 
     @api.exception_handler(SetwiseError)
     async def refused(_request: Request, error: SetwiseError) -> JSONResponse:
-        code, what_to_do = next((known for kind, known in _WHAT_TO_DO.items() if isinstance(error, kind)), (422, "Change what the message names."))
+        code, what_to_do = next(
+            (known for kind, known in _WHAT_TO_DO.items() if isinstance(error, kind)), (422, "Change what the message names.")
+        )
         return answer(code, type(error).__name__, str(error), error.facts, what_to_do)
 
     @api.exception_handler(RequestValidationError)
@@ -650,9 +633,7 @@ def _gaps(series: pd.Series) -> list[float | None]:
 
 
 def _job(record: JobRecord) -> Job:
-    return Job(
-        id=record.id, kind=record.kind, started=record.started, ended=record.ended, outcome=record.outcome, log=record.log
-    )
+    return Job(id=record.id, kind=record.kind, started=record.started, ended=record.ended, outcome=record.outcome, log=record.log)
 
 
 def _calibration(record: Any) -> CalibrationAnswer | None:

@@ -27,7 +27,7 @@ PERSISTENCE_DAYS = 3
 PROFILE_DAYS = 28
 """Occupancy is expected as it was measured on the same type of day, over so many days."""
 CALM_WIND = 3.5
-"""Wind speed [m/s] for a building without anemometer: near the mean of inland weather files; infiltration weakly depends on it."""
+"""Wind speed [m/s] for a building without anemometer: near the mean of inland weather files."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def expected_inputs(
 ) -> Series:
     """Return the series inputs of the coming hours: stored forecasts where there are any, else the fallback rules.
 
-    Weather falls back to the mean of the same hour on the last `PERSISTENCE_DAYS` days; occupancy to its mean on the same type of day
-    over the last `PROFILE_DAYS` days, then to the own schedule; settings are the own schedule.
+    Weather falls back to the mean of the same hour on the last `PERSISTENCE_DAYS` days; occupancy to its mean on the same type of
+    day over the last `PROFILE_DAYS` days, then to the own schedule; settings are the own schedule.
 
     Args:
         store: asked for forecasts.
@@ -169,9 +169,8 @@ def _usual(past: pd.Series, index: pd.DatetimeIndex, time_zone: str) -> pd.Serie
     table = np.full((len(DAY_TYPES), 24), np.nan)
     if len(recent):
         day, hour = week_places(pd.DatetimeIndex(recent.index), time_zone)
-        means = recent.groupby([day, hour]).mean()
-        for (d, h), value in means.items():
-            table[d, h] = value
+        means = recent.groupby(day * 24 + hour).mean()
+        table.flat[np.asarray(means.index, dtype=int)] = means.to_numpy()
     day, hour = week_places(index, time_zone)
     return pd.Series(table[day, hour], index=index)
 

@@ -6,6 +6,7 @@ end of its journal entry. Whatever kills the child (a crash, the time limit, the
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import re
@@ -61,7 +62,8 @@ class Cadence:
                 day = None if found[1] == "daily" else _WEEKDAYS.index(found[1])
                 return Cadence(at_min=hour * 60 + minute, weekday=day)
         raise BadDescriptionError(
-            file="cadence", reason=f"'{text}' is not one. Write 'every 6 h', 'every 90 min', 'daily 03:30', 'mon 03:30' or 'never'."
+            file="cadence",
+            reason=f"'{text}' is not one. Write 'every 6 h', 'every 90 min', 'daily 03:30', 'mon 03:30' or 'never'.",
         )
 
     def next_after(self, instant: pd.Timestamp, time_zone: str) -> pd.Timestamp | None:
@@ -148,7 +150,9 @@ class Jobs:
                 self._store.end_job(job, "failed", self._clock.now(), f"the child process did not start: {e}")
                 raise
             sender.close()
-        threading.Thread(target=self._watch, args=(self.kinds[kind], running, receiver), name=f"watch-{kind}", daemon=True).start()
+        threading.Thread(
+            target=self._watch, args=(self.kinds[kind], running, receiver), name=f"watch-{kind}", daemon=True
+        ).start()
         return job
 
     def running(self) -> dict[str, Running]:
@@ -212,10 +216,8 @@ def _await_result(process: Any, receiver: Connection, limit_s: float) -> Message
 def _child(sender: Connection, body: Callable[..., Mapping[str, Any]], arguments: tuple[Any, ...]) -> None:
     """Run `body` and send what came of it."""
     _end_with_parent()
-    try:
+    with contextlib.suppress(OSError):
         os.nice(10)  # setpoints and readings go first
-    except OSError:
-        pass
     try:
         message: Message = ("done", "", body(*arguments))
     except SetwiseError as e:

@@ -1,8 +1,8 @@
-"""The verbs of the service: recalibrate, replan, and enter what came of them. (Recording is service/ingest.py's, publishing app.py's.)
+"""The verbs of the service: recalibrate, replan, decide, and enter what came of a job. (Recording: ingest.py; sending: publish.py.)
 
 `recalibrate` and `replan` compute and change nothing; they run in the child of a job. `enter_calibration` and `enter_plan` store
-a result together with the end of its journal entry, in one transaction; they run in the service. Heavy libraries (onnxruntime, cma,
-pymoo) are imported inside the verbs: the service itself never loads them and stays small.
+a result together with the end of its journal entry, in one transaction; they run in the service. Heavy libraries (onnxruntime,
+cma, pymoo) are imported inside the verbs: the service itself never loads them and stays small.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 
 from building.description import Building, load_building
-from building.errors import TooFewDataError
+from building.errors import StoreError, TooFewDataError
 from building.plan import Plan, WeekProfile
 from building.predictor import Predictor
 from building.scenario import Scenario
 from building.variables import Role
-from service.config import Config
+from service.config import Config, PublishSection
 from service.forecast import expected_inputs, measured_series, past_inputs
+from service.guard import Guarded, Moment, guard, observe
 from service.store import DocumentRecord, SqlStore, Store
 
 WARM_UP_H = 168
@@ -116,8 +117,8 @@ def replan(
         n_plans, generations: size of the search.
 
     Returns:
-        ``plan`` (`Plan.to_dict`), ``front`` (`Front.to_dict` without the plans, with ``chosen`` and ``units``), ``predicted``: a frame
-        of the outputs over the last measured week and under the chosen plan.
+        ``plan`` (`Plan.to_dict`); ``front`` (`Front.to_dict` without the plans, with ``chosen`` and ``units``); ``predicted``, a
+        frame of the outputs over the last measured week and under the chosen plan.
 
     Raises:
         TooFewDataError: less than a day of weather measured, or a weather variable that nobody measures.
@@ -205,6 +206,21 @@ def own_schedule(building: Building, calibration: DocumentRecord | None) -> Week
 
 
 # -- in the service
+
+
+def decide(store: Store, building: Building, config: Config, now: pd.Timestamp) -> Guarded:
+    """Return the settings that may leave now. A store that fails leaves the own schedule of building.toml."""
+    try:
+        own = own_schedule(building, store.last_calibration(is_accepted=True))
+        return guard(observe(store, building, now, own), building, config.guard)
+    except StoreError:
+        row = building.own_schedule().unroll(pd.DatetimeIndex([now.floor("h")]), building.site.time_zone).iloc[0]
+        return guard(Moment(now, {n: float(row[n]) for n in building.settings.names}), building, config.guard)
+
+
+def valid_until(now: pd.Timestamp, config: PublishSection) -> pd.Timestamp:
+    """Return until when a setpoint of the present step holds."""
+    return now.floor(f"{config.step_min}min") + pd.Timedelta(minutes=config.valid_for_min)
 
 
 def enter_calibration(store: Store, job: int, result: Mapping[str, Any], now: pd.Timestamp) -> bool:
