@@ -52,14 +52,14 @@ ROUNDING = 4
 """Decimals of a plan: finer than any controller, coarse enough that plans print, store and compare exactly."""
 
 _EVERY = (
-    ("heating_setpoint", Parameter("lead_cold_h", 0, 6, default=3)),
-    ("heating_setpoint", Parameter("lead_mild_h", 0, 4, default=1)),
-    ("heating_setpoint", Parameter("lead_break_h", 0, 4, default=1)),
+    ("heating_setpoint", Parameter("lead_cold_h", 0, 5, default=3)),
+    ("heating_setpoint", Parameter("lead_mild_h", 0, 3, default=1)),
+    ("heating_setpoint", Parameter("lead_break_h", 0, 3, default=1)),
     ("outdoor_air_flow", Parameter("purge_h", 0, 5, default=0)),
     ("heating_setpoint", Parameter("heating_offset_k", -3, 2, default=0.3)),
     ("cooling_setpoint", Parameter("cooling_offset_k", -3, 1.5, default=-0.3)),
-    ("heating_setpoint", Parameter("setback_k", 0, 9, default=5)),
-    ("cooling_setpoint", Parameter("setup_k", 0, 8, default=4)),
+    ("heating_setpoint", Parameter("setback_k", 0, 7, default=5)),
+    ("cooling_setpoint", Parameter("setup_k", 0, 7, default=4)),
     ("supply_air_temperature", Parameter("supply_cold", 12, 18, default=14)),
     ("supply_air_temperature", Parameter("supply_mild", 12, 18, default=15)),
     ("supply_air_temperature", Parameter("supply_warm", 11, 18, default=12.8)),

@@ -6,7 +6,7 @@ Legend of shapes: n plan, t hour, o output, k objective, l limit, d decision.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from building.predictor import Predictor
 from optim.constraints import LIMITS
 from optim.decisions import Decisions
 from optim.objectives import GUARDED, Objective
-from optim.outlook import Outlook
+from optim.outlook import Outlook, hourly_means
 
 Array = NDArray[np.float64]
 Correct = Callable[[Array], Array]
@@ -50,6 +50,9 @@ class Judge:
         guarded: the same hours with safety margins.
         objectives: by name.
         correct: residual correction of the predictions, or None.
+        own_slack: `thermostat_slack` of the building's own schedule, shape (2,). What a plan's goes beyond it is added to the
+            guarded discomfort: a thermostat set outside the band is met by some zone, whatever a metamodel hopes. (Measured in
+            EnergyPlus: half a kelvin under the band in a cold week gives three quarters of the discomfort counted here.)
     """
 
     predictor: Predictor
@@ -57,6 +60,7 @@ class Judge:
     guarded: Outlook
     objectives: Mapping[str, Objective]
     correct: Correct | None = None
+    own_slack: Array = field(default_factory=lambda: np.zeros(2))
 
     def judge(self, plans_nts: Array) -> Judgement:
         """Judge plans, shape (plans, steps, settings).
@@ -74,11 +78,36 @@ class Judge:
             raise NotFiniteError(what="the prediction", n_bad=int(bad.sum()), column=names[o], where=self.outlook.future.index[t])
         values = {name: measure(y_nto, self.outlook) for name, measure in self.objectives.items()}
         guarded = values | {name: self.objectives[name](y_nto, self.guarded) for name in GUARDED if name in values}
+        if "discomfort" in guarded:
+            further = np.maximum(thermostat_slack(plans_nts, self.outlook) - self.own_slack, 0.0)
+            guarded["discomfort"] = guarded["discomfort"] + further.sum(axis=1)
         return Judgement(
             np.stack(list(values.values()), axis=1),
             np.stack(list(guarded.values()), axis=1),
             np.stack([limit(plans_nts, y_nto, self.outlook) for limit in LIMITS.values()], axis=1),
         )
+
+
+def thermostat_slack(plans_nts: Array, outlook: Outlook) -> Array:
+    """Return how far, and how long, thermostats stand outside the comfort band while people are there [K.h].
+
+    Args:
+        plans_nts: shape (plans, steps, settings).
+        outlook: band and occupancy.
+
+    Returns:
+        Shape (plans, 2): heating setpoints under the band, cooling setpoints over it; 0 for a setting the building lacks.
+    """
+    hourly = hourly_means(plans_nts, len(outlook.future))
+    names = outlook.settings.names
+    out = np.zeros((len(plans_nts), 2))
+    for side, (name, edge, sign) in enumerate(
+        (("heating_setpoint", outlook.low_t, 1.0), ("cooling_setpoint", outlook.high_t, -1.0))
+    ):
+        if name in names:
+            outside = np.maximum(sign * (edge - hourly[:, :, names.index(name)]), 0.0)
+            out[:, side] = outside[:, outlook.is_occupied_t].sum(axis=1)
+    return out
 
 
 class PlanProblem(Problem):  # type: ignore[misc]  # pymoo has no types

@@ -24,7 +24,7 @@ from optim.decisions import Decisions
 from optim.front import Front, Reference, non_dominated
 from optim.objectives import OBJECTIVES, TOLERANCE_PER_WEEK, Objective
 from optim.outlook import Margins, Outlook, hourly_means
-from optim.problem import Correct, Judge, PlanProblem
+from optim.problem import Correct, Judge, PlanProblem, thermostat_slack
 from optim.references import nearest_vector, own_plan, raised_plan, rules_plan
 
 Array = NDArray[np.float64]
@@ -109,7 +109,8 @@ def search(
     margins = Margins() if margins is None else margins
     outlook = Outlook.of(building, past, future, predictor.outputs)
     decisions = Decisions(outlook, step_min)
-    judge = Judge(predictor.given(past), outlook, outlook.tightened(margins), objectives, correct)
+    own_slack = thermostat_slack(outlook.plan_values(own_plan(outlook)), outlook)[0]
+    judge = Judge(predictor.given(past), outlook, outlook.tightened(margins), objectives, correct, own_slack)
 
     references, guarded = _references(judge, decisions)
     baseline = "own_raised" if "own_raised" in references else "own"

@@ -134,9 +134,10 @@ def test_heating_is_at_its_setpoint_when_people_come_even_from_a_setback_deeper_
     two_node: Building, week: Week
 ) -> None:
     decisions = decisions_of(two_node, week, mean_c=25.0)
-    heating = series_of(decisions, "heating_setpoint", heating_offset_k=1.0, setback_k=9.0, lead_mild_h=0.0, lead_break_h=0.0)
+    heating = series_of(decisions, "heating_setpoint", heating_offset_k=1.0, setback_k=7.0, lead_mild_h=0.0, lead_break_h=0.0)
     assert heating[24 + 6] == pytest.approx(24.0)
     assert heating[24 + 5] == pytest.approx(18.0, abs=1e-3)
+    assert heating[24 + 4] == pytest.approx(17.0, abs=1e-3)
 
 
 @pytest.mark.parametrize("monday", ["2026-03-02", "2026-10-26"])
@@ -193,7 +194,7 @@ def test_own_schedule_is_nearly_in_the_space(two_node: Building, week: Week) -> 
 def test_vector_and_names_are_inverse_and_values_outside_are_clipped(two_node: Building, week: Week) -> None:
     decisions = decisions_of(two_node, week)
     assert decisions.named(decisions.vector(GOOD_PRACTICE)) == pytest.approx(GOOD_PRACTICE)
-    assert decisions.named(decisions.vector({"setback_k": 99.0}))["setback_k"] == 9
+    assert decisions.named(decisions.vector({"setback_k": 99.0}))["setback_k"] == 7
 
 
 def test_vectors_of_another_length_and_odd_steps_are_refused(two_node: Building, week: Week) -> None:

@@ -19,7 +19,7 @@ from optim.decisions import Decisions
 from optim.front import Front
 from optim.objectives import OBJECTIVES
 from optim.outlook import Margins, Outlook
-from optim.problem import Judge
+from optim.problem import Judge, thermostat_slack
 from optim.search import LARGEST_FRONT, Generation, search
 from simulation.rc import RcPredictor
 
@@ -199,6 +199,36 @@ def test_residual_correction_changes_what_is_promised(two_node: Building, week: 
     corrected = search(RcPredictor(two_node), two_node, *week(two_node), correct=colder, **SMALL)
     assert shapes == {(168, len(two_node.outputs))}
     assert corrected.references["own"].values["discomfort"] > plain.references["own"].values["discomfort"]
+
+
+def test_thermostat_outside_the_band_is_counted_whatever_the_prediction_says(two_node: Building, week: Week) -> None:
+    past, future = week(two_node)
+    outlook = Outlook.of(two_node, past, future, two_node.outputs)
+    own = outlook.plan_values(Plan(future.frame()[list(two_node.settings.names)]))
+    cold = own.copy()
+    cold[:, outlook.is_occupied_t, 0] = 19.5
+    # 91 occupied hours, band from 20 degC on; the own schedule heats to 21.
+    assert thermostat_slack(np.concatenate([own, cold]), outlook).tolist() == [[0, 0], [45.5, 0]]
+    warm = Counting(RcPredictor(two_node), [], [])
+    predictor = GivenPast(warm, past)
+    lenient = Judge(predictor, outlook, outlook, OBJECTIVES, lambda y: np.where(y < 1e-9, y, 22.0))
+    assert lenient.judge(cold).values_nk[0, 1] == 0
+    assert lenient.judge(cold).guarded_nk[0, 1] == pytest.approx(45.5)
+    used_to_it = Judge(predictor, outlook, outlook, OBJECTIVES, lambda y: np.where(y < 1e-9, y, 22.0), np.array([45.5, 0]))
+    assert used_to_it.judge(cold).guarded_nk[0, 1] == 0
+
+
+@pytest.mark.parametrize("season", SEASONS)
+def test_chosen_thermostats_stay_in_the_band_where_the_own_do(
+    two_node: Building, week: Week, fronts: dict[str, Front], season: str
+) -> None:
+    outlook = Outlook.of(two_node, *week(two_node, *SEASONS[season]), two_node.outputs)
+    own, chosen = (
+        thermostat_slack(outlook.plan_values(p), outlook)[0]
+        for p in (fronts[season].references["own"].plan, choose(fronts[season]))
+    )
+    allowed = fronts[season].allowed()[fronts[season].position("discomfort")]
+    assert (chosen <= own + allowed).all()
 
 
 def test_safety_margin_buys_comfort_for_energy(two_node: Building, week: Week) -> None:
