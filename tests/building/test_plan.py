@@ -134,7 +134,12 @@ def test_week_profile_knows_day_types_and_holidays():
 
 def test_quarter_hour_profile_is_read_by_quarter():
     profile = WeekProfile(("v",), np.tile(np.arange(96.0)[None, :, None], (3, 1, 1)))
-    assert profile.unroll(steps(pd.Timestamp("2026-07-13T05:30", tz="Asia/Kolkata"), 4, 15), "Asia/Kolkata")["v"].tolist() == [22, 23, 24, 25]
+    assert profile.unroll(steps(pd.Timestamp("2026-07-13T05:30", tz="Asia/Kolkata"), 4, 15), "Asia/Kolkata")["v"].tolist() == [
+        22,
+        23,
+        24,
+        25,
+    ]
 
 
 def test_week_profile_round_trips():
