@@ -146,12 +146,21 @@ def category_en16798(pmv: ArrayLike, limits: Limits = LIMITS) -> NDArray[np.int6
     return np.asarray(np.select(edges, [1, 2, 3], 4), dtype=np.int64)
 
 
-def is_within_iso7730(ta: ArrayLike, tr: ArrayLike, air_speed: ArrayLike, met: ArrayLike, clo: ArrayLike) -> Mask:
-    """Say where ISO 7730:2005 (clause 4.1) holds: 10-30 degC air, 10-40 radiant, 0-1 m/s, 0.8-4 met, 0-2 clo, any shape."""
-    ta, tr, v = np.asarray(ta, dtype=float), np.asarray(tr, dtype=float), np.asarray(air_speed, dtype=float)
-    met, clo = np.asarray(met, dtype=float), np.asarray(clo, dtype=float)
-    inside = (ta >= 10) & (ta <= 30) & (tr >= 10) & (tr <= 40) & (v >= 0) & (v <= 1)
+def is_within_iso7730(ta: ArrayLike, tr: ArrayLike, air_speed: ArrayLike, rh: ArrayLike, met: ArrayLike, clo: ArrayLike) -> Mask:
+    """Say where ISO 7730:2005 (clause 4.1) holds, any shape; arguments as in `pmv_ppd_iso7730`.
+
+    10-30 degC air, 10-40 degC radiant, 0-1 m/s, vapour pressure 0-2700 Pa, 0.8-4 met, 0-2 clo.
+    """
+    ta, tr, v, rh, met, clo = (np.asarray(a, dtype=float) for a in (ta, tr, air_speed, rh, met, clo))
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        pa = _vapour_pressure_iso7730(ta, rh)
+    inside = (ta >= 10) & (ta <= 30) & (tr >= 10) & (tr <= 40) & (v >= 0) & (v <= 1) & (pa >= 0) & (pa <= 2700)
     return np.asarray(inside & (met >= 0.8) & (met <= 4) & (clo >= 0) & (clo <= 2))
+
+
+def _vapour_pressure_iso7730(ta: Array, rh: Array) -> Array:
+    """Return the partial pressure of vapour [Pa] as Annex D of ISO 7730:2005 computes it."""
+    return np.asarray(rh * 1000 * np.exp(16.6536 - 4030.183 / (ta + 235)))
 
 
 def relative_air_speed(air_speed: ArrayLike, met: ArrayLike) -> Array:
@@ -180,11 +189,11 @@ def pmv_ppd_iso7730(
         PMV [-] and PPD [share 0..1]; NaN outside `is_within_iso7730` and where |PMV| > 2.
     """
     ta, tr, v, rh, met, clo = np.broadcast_arrays(*(np.asarray(a, dtype=float) for a in (ta, tr, air_speed, rh, met, clo)))
-    valid = is_within_iso7730(ta, tr, v, met, clo)
+    valid = is_within_iso7730(ta, tr, v, rh, met, clo)
     # Inputs outside validity would only raise floating-point warnings; they are answered with NaN at the end.
     ta, tr, v = np.where(valid, ta, 20.0), np.where(valid, tr, 20.0), np.where(valid, v, 0.1)
-    met, clo = np.where(valid, met, 1.0), np.where(valid, clo, 0.5)
-    pa = rh * 1000 * np.exp(16.6536 - 4030.183 / (ta + 235))  # vapour pressure [Pa]
+    rh, met, clo = np.where(valid, rh, 0.5), np.where(valid, met, 1.0), np.where(valid, clo, 0.5)
+    pa = _vapour_pressure_iso7730(ta, rh)
     icl = 0.155 * clo  # clothing insulation [m2.K/W]
     m = 58.15 * met  # metabolic rate [W/m2]
     f_cl = np.where(icl <= 0.078, 1 + 1.29 * icl, 1.05 + 0.645 * icl)  # (4)

@@ -21,6 +21,7 @@ def saturation_pressure_iso13788(temperature: ArrayLike) -> Array:
     """Return the saturation vapour pressure [Pa] over water, over ice below 0 degC, any shape.
 
     Magnus form, ISO 13788:2012 equations (E.7), (E.8): 610.5 exp(17.269 t / (237.3 + t)), 610.5 exp(21.875 t / (265.5 + t)).
+    Within 0.6 % of Hyland and Wexler from -15 to 50 degC, 1.1 % down to -30, and it can be inverted exactly.
 
     Args:
         temperature: degC.
