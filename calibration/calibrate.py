@@ -28,6 +28,7 @@ from calibration.guideline14 import (
     indoor_figure,
 )
 from calibration.identifiability import STRONG_PULL, Spread, spreads
+from calibration.linear import polish
 from calibration.misfit import Misfit
 from calibration.observation import ACCURACY, USUAL_RULES, Accuracy, Observation, Rules, fill_inputs, observe
 from calibration.report import Calibration
@@ -84,28 +85,23 @@ def calibrate(
     seen = observe(predictor.inputs, predictor.outputs, measured, constants, rules, accuracy)
     candidates = Candidates(seen.scenario, space, seen.unmeasured, time_zone, holidays)
     misfit = Misfit(seen, predictor.outputs)
-    found = search(
-        lambda u_bn: misfit(predictor.predict(candidates.batch(u_bn))),
-        _first_point(candidates, start or {}),
-        seed,
-        budget,
-        progress,
-        clock,
-    )
-    known = spreads(
-        lambda u_bn: misfit.errors(predictor.predict(candidates.batch(u_bn))),
-        misfit,
-        candidates.space,
-        found.u,
-        seen.index[seen.fit_t],
-    )
-    y_to = predictor.predict(candidates.batch(found.u[None]))[0]
+
+    def errors_of(u_bn: Array) -> Array:
+        return misfit.errors(predictor.predict(candidates.batch(u_bn)))
+
+    def misfit_of(u_bn: Array) -> Array:
+        return misfit(predictor.predict(candidates.batch(u_bn)))
+
+    found = search(misfit_of, _first_point(candidates, start or {}), seed, budget, progress, clock)
+    u_n, linear = polish(errors_of, misfit_of, misfit, found.u)
+    known = spreads(linear, misfit, candidates.space, u_n, seen.index[seen.fit_t])
+    y_to = predictor.predict(candidates.batch(u_n[None]))[0]
     predicted = pd.DataFrame(y_to, index=seen.index, columns=list(predictor.outputs.names))
     errors = seen.measured() - predicted[list(seen.channels.names)]
     residual = fit_residual(errors[seen.fit_t], seen.channels, time_zone)
     energy, indoor = _figures(seen, predicted, time_zone)
     return Calibration(
-        parameters={**(fixed or {}), **candidates.named(found.u)},
+        parameters={**(fixed or {}), **candidates.named(u_n)},
         spreads=known,
         energy=energy,
         indoor=indoor,
@@ -113,13 +109,13 @@ def calibrate(
         refusals=tuple(_refusals(energy, known)),
         warnings=tuple(_warnings(seen, indoor, known)),
         residual=residual,
-        profile=candidates.week_profile(found.u),
+        profile=candidates.week_profile(u_n),
         dropped=dict(seen.dropped),
         start=seen.index[0],
         end=seen.index[-1] + pd.Timedelta(hours=1),
         n_fit_h=int(seen.fit_t.sum()),
         n_held_out_h=int(seen.held_out_t.sum()),
-        misfit=found.misfit,
+        misfit=linear.level,
         seed=seed,
         generations=found.generations,
         evaluations=found.evaluations,

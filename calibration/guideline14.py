@@ -7,7 +7,7 @@ in the denominator and p = 1 for a simulation (Guideline 14-2014, section 5.2.11
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,8 +60,7 @@ def nmbe(measured: Array, simulated: Array, p: int = 1) -> float:
 
 def daily_means(values: Array, index: pd.DatetimeIndex, time_zone: str) -> Array:
     """Return the mean of each local day that has at least `LEAST_HOURS_PER_DAY` good hours, else NaN; shape (days,)."""
-    series = pd.Series(values, index=index.tz_convert(time_zone))
-    by_day = series.groupby(series.index.date)
+    by_day = pd.Series(values).groupby(index.tz_convert(time_zone).date)
     return np.asarray(by_day.mean().where(by_day.count() >= LEAST_HOURS_PER_DAY), dtype=float)
 
 
@@ -91,12 +90,12 @@ class EnergyFigure:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data; a figure that does not exist is None."""
-        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
+        return _without_nan(asdict(self))
 
     @staticmethod
-    def from_dict(data: dict[str, Any]) -> EnergyFigure:
+    def from_dict(data: Mapping[str, Any]) -> EnergyFigure:
         """Rebuild from `to_dict`'s data."""
-        return EnergyFigure(**{k: float("nan") if v is None else v for k, v in data.items()})
+        return EnergyFigure(**_with_nan(data))
 
 
 def energy_figure(
@@ -161,6 +160,15 @@ class IndoorFigure:
     rmse: float
     bias: float  # simulated - measured
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data; a figure that does not exist is None."""
+        return _without_nan(asdict(self))
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> IndoorFigure:
+        """Rebuild from `to_dict`'s data."""
+        return IndoorFigure(**_with_nan(data))
+
 
 def indoor_figure(name: str, unit: str, measured: Array, simulated: Array) -> IndoorFigure:
     """Compare one indoor channel, shape (time,); pairs with a NaN are left out. NaN figures when nothing is left."""
@@ -169,6 +177,14 @@ def indoor_figure(name: str, unit: str, measured: Array, simulated: Array) -> In
         return IndoorFigure(name, unit, 0, float("nan"), float("nan"), float("nan"))
     error = s - m
     return IndoorFigure(name, unit, len(m), float(np.abs(error).mean()), float(np.sqrt((error**2).mean())), float(error.mean()))
+
+
+def _without_nan(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in data.items()}
+
+
+def _with_nan(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: float("nan") if v is None else v for k, v in data.items()}
 
 
 def _pairs(measured: Array, simulated: Array) -> tuple[Array, Array]:

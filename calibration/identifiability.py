@@ -13,7 +13,6 @@ every day.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,13 +21,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from building.parameters import ParameterSpace
-from calibration.misfit import HUBER_DELTA, Misfit, huber
+from calibration.linear import Linear
+from calibration.misfit import Misfit
 
 Array = NDArray[np.float64]
 State = Literal["identified", "weak", "at bound"]
 
-STEP = 0.02
-"""Half width of the central differences, unit cube: wide enough to step over the kinks of controls and float32 noise."""
 PRIOR_SD = 1 / np.sqrt(12)
 IDENTIFIED_SD = PRIOR_SD / 4
 """A parameter is identified when the data shrank its standard deviation to a quarter of the prior's or less."""
@@ -59,51 +57,33 @@ class Spread:
     pull: float
 
 
-def spreads(
-    errors_of: Callable[[Array], Array],
-    misfit: Misfit,
-    space: ParameterSpace,
-    u_n: Array,
-    index: pd.DatetimeIndex,
-) -> tuple[Spread, ...]:
+def spreads(linear: Linear, misfit: Misfit, space: ParameterSpace, u_n: Array, index: pd.DatetimeIndex) -> tuple[Spread, ...]:
     """Return the spread of each coordinate around the optimum.
 
     Args:
-        errors_of: points of the cube (batch, n) to weighted errors (batch, fit hours, channels), see `Misfit.errors`.
+        linear: the misfit linearised at the optimum.
         misfit: the misfit that was minimised.
         space: the coordinates.
         u_n: the optimum.
         index: UTC stamps of the fit hours; clusters are UTC days.
     """
     n = len(u_n)
-    up, down = np.minimum(u_n + STEP, 1.0), np.maximum(u_n - STEP, 0.0)
-    u_bn = np.repeat(u_n[None], 2 * n + 1, axis=0)
-    u_bn[np.arange(n), np.arange(n)] = up
-    u_bn[n + np.arange(n), np.arange(n)] = down
-    errors = errors_of(u_bn)
-    r_tc = errors[-1]
-    jacobian = (errors[:n] - errors[n : 2 * n]) / (up - down)[:, None, None]
-    robust_tc = misfit.weight_tc * np.minimum(1.0, HUBER_DELTA / np.maximum(np.abs(r_tc), 1e-12))
-
-    flat = jacobian.reshape(n, -1)
-    hessian = (flat * robust_tc.ravel()) @ flat.T
-    scores_tn = np.einsum("tc,tc,ntc->tn", robust_tc, r_tc, jacobian)
+    flat = linear.jacobian.reshape(n, -1)
     day = pd.factorize(index.floor("D"))[0]
     scores_dn = np.zeros((day.max() + 1, n))
-    np.add.at(scores_dn, day, scores_tn)
+    np.add.at(scores_dn, day, linear.scores_tn)
     centred = scores_dn - scores_dn.mean(axis=0)
-    noise = (robust_tc * misfit.noise_tc / misfit.sigma_tc).ravel()
+    noise = (linear.weight_tc * misfit.noise_tc / misfit.sigma_tc).ravel()
     meat = centred.T @ centred + (flat * noise**2) @ flat.T
     meat += np.eye(n) * max(1e-9 * float(np.trace(meat)) / n, 1e-30)
-    information = hessian @ np.linalg.solve(meat, hessian)
+    information = linear.hessian @ np.linalg.solve(meat, linear.hessian)
     covariance = np.linalg.inv((information + information.T) / 2 + np.eye(n) / PRIOR_SD**2)
     sd = np.sqrt(np.diag(covariance))
 
-    gradient = 2 * scores_dn.sum(axis=0)
-    level = max(float((huber(r_tc) * misfit.weight_tc).sum()), 1e-30)
-    curvature = np.maximum(np.diag(hessian), 1e-30)
+    gradient = linear.gradient
+    curvature = np.maximum(np.diag(linear.hessian), 1e-30)
     leans_out = ((u_n < BOUND_ZONE) & (gradient > 0)) | ((u_n > 1 - BOUND_ZONE) & (gradient < 0))
-    pull = np.where(leans_out, gradient**2 / (4 * curvature) / level, 0.0)
+    pull = np.where(leans_out, gradient**2 / (4 * curvature) / max(linear.level, 1e-30), 0.0)
 
     value, low, high = (space.from_unit(u) for u in (u_n, u_n - sd, u_n + sd))
     return tuple(

@@ -29,7 +29,7 @@ def huber(r: Array, delta: float = HUBER_DELTA) -> Array:
     """Return Huber's loss scaled so that small errors count r^2: r^2 for |r| <= delta, else delta (2 |r| - delta)."""
     size = np.abs(r)
     inside = np.minimum(size, delta)
-    return inside * (2 * size - inside)
+    return np.asarray(inside * (2 * size - inside))
 
 
 class Misfit:

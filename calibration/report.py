@@ -34,7 +34,8 @@ class Calibration:
         start, end: first instant and end of the measured frame used (UTC).
         n_fit_h, n_held_out_h: hours fitted and judged.
         misfit: at the optimum; 1 is one sigma off everywhere.
-        seed, generations, evaluations, seconds, stopped: of the search.
+        seed, generations, evaluations, stopped: of the CMA-ES search (the last polish adds a few batches).
+        seconds: of the whole calibration.
     """
 
     parameters: Mapping[str, float]
@@ -81,7 +82,7 @@ class Calibration:
             "parameters": dict(self.parameters),
             "spreads": [asdict(s) for s in self.spreads],
             "energy": [f.to_dict() for f in self.energy],
-            "indoor": [_without_nan(asdict(f)) for f in self.indoor],
+            "indoor": [f.to_dict() for f in self.indoor],
             "day_ahead": {n: list(pair) for n, pair in self.day_ahead.items()},
             "residual": self.residual.to_dict(),
             "profile": None if self.profile is None else self.profile.to_dict(),
@@ -104,7 +105,7 @@ class Calibration:
             parameters=dict(data["parameters"]),
             spreads=tuple(Spread(**s) for s in data["spreads"]),
             energy=tuple(EnergyFigure.from_dict(f) for f in data["energy"]),
-            indoor=tuple(IndoorFigure(**{k: math.nan if v is None else v for k, v in f.items()}) for f in data["indoor"]),
+            indoor=tuple(IndoorFigure.from_dict(f) for f in data["indoor"]),
             day_ahead={n: (float(a), float(b)) for n, (a, b) in data["day_ahead"].items()},
             refusals=tuple(data["refusals"]),
             warnings=tuple(data["warnings"]),
@@ -122,10 +123,6 @@ class Calibration:
             seconds=search["seconds"],
             stopped=search["stopped"],
         )
-
-
-def _without_nan(data: dict[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in data.items()}
 
 
 def text_report(calibration: Calibration) -> str:

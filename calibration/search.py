@@ -27,15 +27,15 @@ class Budget:
         max_seconds: by the injected clock; None for no limit. A search ended by seconds depends on the machine, so its answer
             is not promised to repeat.
         sigma: first step size in the unit cube.
-        tolerance: a search has settled when the misfits of recent generations, or their coordinates, differ by less.
+        tolerance: a search has settled when the misfits of recent generations differ by less; `linear.polish` walks the rest.
     """
 
     population: int = 24
-    max_evaluations: int = 6000
+    max_evaluations: int = 4000
     max_restarts: int = 1
     max_seconds: float | None = None
     sigma: float = 0.25
-    tolerance: float = 1e-4
+    tolerance: float = 1e-3
 
 
 USUAL_BUDGET = Budget()
@@ -141,7 +141,7 @@ def _strategy(mean: Array, population: int, budget: Budget, rng: np.random.Gener
         "randn": lambda *size: rng.standard_normal(size),
         "tolfun": budget.tolerance,
         "tolfunhist": budget.tolerance / 10,
-        "tolx": budget.tolerance * 10,
+        "tolx": budget.tolerance * 3,
         "verbose": -9,
         "verb_log": 0,
     }
