@@ -203,8 +203,8 @@ class Mixing(nn.Module):
     def _remember(self, u: Tensor, w: Tensor) -> Tensor:
         """Inputs (b, n, l, g*m) and raw decays (b, n, l, g) -> states (b, n, l, g*m)."""
         b, n, block, _ = u.shape
-        log_decay = -F.softplus(w)
-        u = u.reshape(b, n, block, self.n_memories, self.memory_width) * -torch.expm1(log_decay).unsqueeze(-1)
+        log_decay = -F.softplus(w)  # a = 1 - sigmoid(w)
+        u = u.reshape(b, n, block, self.n_memories, self.memory_width) * torch.sigmoid(w).unsqueeze(-1)
         u = u.transpose(2, 3)  # (b, n, g, l, m)
         since = log_decay.cumsum(dim=2).transpose(2, 3)  # (b, n, g, l): log decay from the start of the block to the end of the hour
         within = torch.exp(since.unsqueeze(-1) - since.unsqueeze(-2) + self.later) @ u  # (b, n, g, l, m)

@@ -1,0 +1,110 @@
+"""The network: causal, row by row, any length, the same with and without blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from building.description import load_building
+from models.network import Mixing, Network, NetworkConfig, n_weights
+
+
+def test_hour_t_depends_on_hours_up_to_t_only(network: Network, x_btc: np.ndarray) -> None:
+    x = torch.from_numpy(x_btc)
+    with torch.no_grad():
+        before = network.latent(x)
+        for t in (0, 1, 23, 24, 25, 47, 48, 71, 99):
+            changed = x.clone()
+            changed[:, t:] += torch.rand_like(changed[:, t:]) * 5
+            after = network.latent(changed)
+            gap = (before - after).abs()
+            assert t == 0 or gap[:, :t].max() < 1e-5, t  # rounding of float32, nothing more
+            assert gap[:, t].max() > 1e-2, t
+
+
+def test_first_hour_is_still_remembered_after_four_days(network: Network, x_btc: np.ndarray) -> None:
+    x = torch.from_numpy(x_btc)
+    changed = x.clone()
+    changed[:, 0, 0] += 20.0
+    with torch.no_grad():
+        gap = (network.latent(changed) - network.latent(x))[:, -1].abs().max()
+    assert gap > 1e-6  # attention alone sees 47 h: only the memory reaches this far
+
+
+def test_each_row_of_a_batch_is_answered_alone(network: Network, x_btc: np.ndarray) -> None:
+    x = torch.from_numpy(x_btc)
+    with torch.no_grad():
+        whole = network(x)
+        for i in range(len(x)):
+            torch.testing.assert_close(network(x[i : i + 1])[0], whole[i], rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("hours", [1, 23, 24, 25, 100])
+def test_a_shorter_scenario_gets_the_same_answers(network: Network, x_btc: np.ndarray, hours: int) -> None:
+    x = torch.from_numpy(x_btc)
+    with torch.no_grad():
+        torch.testing.assert_close(network.latent(x[:, :hours]), network.latent(x)[:, :hours], rtol=1e-4, atol=1e-5)
+
+
+def test_memory_in_blocks_equals_the_recurrence_step_by_step() -> None:
+    torch.manual_seed(3)
+    config = NetworkConfig(d_model=8, n_memories=3, memory_width=2, block_h=6)
+    mixing = Mixing(config, n_heads=1)
+    u, w = torch.randn(2, 5, 6, 6), torch.randn(2, 5, 6, 3) * 2 - 2
+    got = mixing._remember(u, w).reshape(2, 30, 3, 2)
+    a = torch.exp(-torch.nn.functional.softplus(w)).reshape(2, 30, 3, 1)
+    state, wanted = torch.zeros(2, 3, 2), []
+    for t in range(30):
+        state = a[:, t] * state + (1 - a[:, t]) * u.reshape(2, 30, 3, 2)[:, t]
+        wanted.append(state)
+    torch.testing.assert_close(got, torch.stack(wanted, dim=1), rtol=1e-4, atol=1e-5)
+
+
+def test_attention_in_blocks_equals_masked_attention_over_all_hours() -> None:
+    torch.manual_seed(4)
+    config = NetworkConfig(d_model=8, head_width=4, block_h=5)
+    mixing = Mixing(config, n_heads=2)
+    with torch.no_grad():
+        mixing.lag_bias.add_(torch.randn_like(mixing.lag_bias))
+    q, k, v = torch.randn(3, 2, 4, 5, 8)
+    got = mixing._attend(q, k, v).reshape(2, 20, 8)
+    q, k, v = (s.reshape(2, 20, 2, 4).transpose(1, 2) for s in (q, k, v))
+    hours = torch.arange(20)
+    lag = hours[:, None] - hours[None, :]
+    seen = (lag >= 0) & (hours[None, :] // 5 >= hours[:, None] // 5 - 1)
+    bias = mixing.lag_bias[:, lag.clamp(0, 9)].masked_fill(~seen, float("-inf"))
+    wanted = ((q @ k.transpose(-1, -2) / 2 + bias).softmax(-1) @ v).transpose(1, 2).reshape(2, 20, 8)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_powers_and_co2_never_fall_below_their_offset(network: Network, x_btc: np.ndarray) -> None:
+    with torch.no_grad():
+        network.head.bias[2] -= network.latent(torch.from_numpy(x_btc))[..., 2].mean()  # so that both signs occur
+        y = network(torch.from_numpy(x_btc))
+    assert (y[..., 1:] >= network.scaling.offset[1:]).all()
+    assert (y[..., 2] == 0).any() and (y[..., 2] > 0).any()
+
+
+def test_answers_scale_with_the_units_of_the_data(x_btc: np.ndarray) -> None:
+    building = load_building("medium_office")
+    network = Network(building.inputs, building.outputs, NetworkConfig())
+    logs = {name for name, is_log in zip(building.inputs.names, network.scaling.is_log.tolist(), strict=True) if is_log}
+    assert logs == {"infiltration", "internal_mass", "wall_insulation", "roof_insulation"}
+    assert 50_000 < n_weights(network) < 130_000
+
+
+def test_encode_and_fit_give_standard_numbers(network: Network) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(1, 5, (10, 50, 7)).astype(np.float32)
+    network.scaling.fit(x, rng.uniform(1, 5, (10, 50, 4)).astype(np.float32))
+    z = network.scaling.encode(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(z.mean(axis=(0, 1)), 0, atol=1e-3)
+    np.testing.assert_allclose(z.std(axis=(0, 1)), 1, atol=1e-3)
+
+
+def test_config_survives_json() -> None:
+    config = NetworkConfig(n_heads=(1, 0, 3), n_ffn=(9, 8, 7), tau_h=(1.0, 50.0))
+    import json
+
+    assert NetworkConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
