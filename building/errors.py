@@ -31,6 +31,7 @@ SetwiseError
 ├── StoreError
 ├── BrokerError
 ├── NotAuthorisedError
+├── ServiceFailedError            the service of a demo or a test did not do what was asked
 ├── JobOverlapError
 └── MissingExtraError             a verb of the program whose libraries are not installed
 
@@ -208,6 +209,10 @@ class BrokerError(SetwiseError):
 
 class NotAuthorisedError(SetwiseError):
     sentence = "not authorised: {reason}"
+
+
+class ServiceFailedError(SetwiseError):
+    sentence = "the service: {reason}"
 
 
 class JobOverlapError(SetwiseError):

@@ -31,6 +31,7 @@ class Plant:
     Attributes:
         number, seed: how it was drawn.
         building: the description everybody knows (site, zones, bounds).
+        habits: its own schedule, which its operator knows.
         run: its secret: parameters and series, hourly, `SPIN_UP_H` + 672 + 168 hours.
         dead_sensor: the one that says nothing.
     """
@@ -38,6 +39,7 @@ class Plant:
     number: int
     seed: int
     building: Building
+    habits: WeekProfile
     run: Run
     dead_sensor: str
 
@@ -87,7 +89,7 @@ def draw_plant(building: Building, number: int, seed: int) -> Plant:
         series[name] = np.clip(series[name] * of_day[day - day.min()], 0, 1)
     dead = str(rng.choice([v.name for v in building.outputs.having(Role.INDOOR) if v.zone]))
     run = Run(building.site.weather, dict(zip(space.names, (float(v) for v in values), strict=True)), series)
-    return Plant(number, seed, building, run, dead)
+    return Plant(number, seed, building, profile, run, dead)
 
 
 def _period(rng: np.random.Generator, n_h: int, offset_h: float) -> pd.DatetimeIndex:

@@ -43,6 +43,7 @@ def replay(
     points_file: Path | None = None,
     hours_per_second: float = 24.0,
     root: str = "setwise",
+    before_hour: Callable[[pd.Timestamp], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Replay:
     """Play a measured frame hour by hour.
@@ -54,6 +55,7 @@ def replay(
         points_file: points.toml; that of the building when None.
         hours_per_second: speed; the hours wait for the broker's acknowledgement in any case.
         root: first level of the clock topic, <root>/<building>/clock.
+        before_hour: called before an hour is played; what a closed loop waits for.
         progress: called with (hours done, hours in all).
 
     Raises:
@@ -66,6 +68,8 @@ def replay(
     client = _connected(host, port)
     try:
         for i, hour in enumerate(pd.DatetimeIndex(measured.index)):
+            if before_hour is not None:
+                before_hour(hour)
             sent = [client.publish(clock_topic, (hour + HOUR).isoformat(), qos=1)]
             for name in told:
                 if math.isfinite(value := float(measured[name].iloc[i])):  # NaN is a silent sensor

@@ -259,7 +259,7 @@ def draw_occupancy(rng: np.random.Generator, r: OccupancyRanges, local: pd.Datet
 
     def follows(low: float, level: float) -> Array:
         awake = of_day[day] * np.clip(present * rng.uniform(1.0, 1.4), 0, 1)
-        return np.clip(low + (level - low) * awake + 0.02 * rng.normal(size=len(hour)), 0, 1)
+        return np.asarray(np.clip(low + (level - low) * awake + 0.02 * rng.normal(size=len(hour)), 0, 1))
 
     return {
         "occupancy_share": people,
