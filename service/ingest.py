@@ -138,7 +138,11 @@ class Ingest:
         while True:
             batch = self._collect()
             if batch:
-                self._commit(batch)
+                try:
+                    self._commit(batch)
+                except Exception:  # a fault of ours must not end the worker; the batch stays unacknowledged
+                    log.exception("%d messages could not be ingested", len(batch))
+                    self._refused["internal"] += len(batch)
             elif self._stopping.is_set():
                 return
 

@@ -205,7 +205,10 @@ class MqttLink:
                 topic = m.topic
             except UnicodeDecodeError:  # paho hands over invalid UTF-8 and raises only here
                 topic = "(a topic that is not UTF-8)"
-            self.on_message(Message(topic, bytes(m.payload), m.qos, m.retain, self.n_connections, m.mid))
+            try:
+                self.on_message(Message(topic, bytes(m.payload), m.qos, m.retain, self.n_connections, m.mid))
+            except Exception:  # it would end paho's thread; unacknowledged, the broker sends the message again
+                log.exception("a message on %s could not be taken", topic)
 
         def published(_c: paho.Client, _u: Any, mid: int, _code: ReasonCode, _p: Properties | None) -> None:
             self.on_sent(mid)
@@ -224,7 +227,12 @@ class MqttLink:
                 client.connect(self.config.host, self.config.port, self.config.keepalive_s)
             # paho's own thread, not loop_forever in ours: only then nobody else writes to its socket.
             client.loop_start()
-            closed.wait()
+            while not closed.wait(1.0):
+                thread = getattr(client, "_thread", None)
+                if thread is not None and not thread.is_alive():
+                    # A malformed packet raises in paho's thread and ends it without a word.
+                    reason = "the broker sent something that is not MQTT"
+                    closed.set()
             client.loop_stop()
         except (OSError, ValueError) as e:  # refused, unreachable, unknown host, TLS (an OSError), or a bad port or host name
             reason = f"{type(e).__name__}: {e}"

@@ -415,7 +415,7 @@ class SqlStore:
                 latest.setdefault("duplicate", ("", "variable and stamp are already known; the first value stays"))
             for reason, n in counted.items():
                 topic, detail = latest[reason]
-                facts = {"last": now, "topic": str(topic)[:200], "detail": str(detail)[:200]}
+                facts = {"last": now, "topic": _clean(topic), "detail": _clean(detail)}
                 upsert = self._insert(_REFUSALS).values(reason=reason, n=n, **facts)
                 c.execute(upsert.on_conflict_do_update(index_elements=["reason"], set_={"n": _REFUSALS.c.n + n, **facts}))
         return n_new
@@ -693,6 +693,11 @@ def _sentence(error: sa.exc.SQLAlchemyError) -> str:
     if "full" in said and "disk" in said:
         return f"{said}; nothing of this transaction was kept. Free some space: the service goes on by itself."
     return f"{said}; nothing of this transaction was kept."
+
+
+def _clean(text: Any) -> str:
+    """Return text any database takes: foreign payloads may hold zero bytes and lone surrogates."""
+    return str(text)[:200].encode("utf-8", "replace").decode().replace("\0", "")
 
 
 def _ms(instant: pd.Timestamp) -> int:

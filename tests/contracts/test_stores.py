@@ -151,7 +151,7 @@ def test_one_job_of_a_kind_at_a_time(store: Store, url: str) -> None:
         other_process.start_job("calibration", T0 + HOUR)
     store.end_job(job, "failed", T0 + HOUR, "the engine said no")
     assert other_process.start_job("calibration", T0 + HOUR) > job
-    ended = [j for j in store.jobs("calibration") if j.id == job][0]
+    ended = next(j for j in store.jobs("calibration") if j.id == job)
     assert (ended.outcome, ended.ended, ended.log) == ("failed", T0 + HOUR, "the engine said no")
     other_process.close()
 

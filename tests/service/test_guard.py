@@ -148,7 +148,7 @@ anything = st.floats(allow_nan=True, allow_infinity=True)
 
 @settings(max_examples=300, deadline=None)
 @given(
-    own=st.fixed_dictionaries({}, optional={name: anything for name in OWN}),
+    own=st.fixed_dictionaries({}, optional=dict.fromkeys(OWN, anything)),
     recent=st.dictionaries(st.sampled_from(list(OWN)), st.lists(anything, max_size=4)),
     occupancy=st.none() | st.floats(0, 1),
     density=st.floats(0, 1),

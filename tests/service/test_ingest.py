@@ -121,6 +121,25 @@ def test_every_refusal_is_counted_by_reason_and_acknowledged(bench: Bench) -> No
     assert bench.store.counts()["readings"] == 1
 
 
+def test_text_no_database_takes_is_counted_all_the_same(bench: Bench) -> None:
+    payload = json.dumps({"co2": {"value": 600, "unit": "\ud800\0"}, "time": 1767798000000}).encode()
+    bench.ingest.take(Message("setwise/medium_office/core_mid_co2", payload, 1, False, 1, 0))
+    bench.ingest.take(Message("setwise/\0", b"1", 1, False, 1, 1))
+    assert until(lambda: len(bench.acknowledged) == 2)
+    assert bench.refused() == {"unit": 1, "unknown_topic": 1}
+
+
+def test_fault_of_our_own_is_logged_and_the_next_message_still_kept(bench: Bench) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    bench.ingest.on_echo = broken
+    bench.ingest.take(Message("setwise/medium_office/echo/heating_setpoint", b'{"value": 20}', 1, False, 1, 0))
+    assert until(lambda: bench.ingest.status().refused == {"internal": 1})
+    bench.ingest.take(zone(1))
+    assert until(lambda: bench.acknowledged == [1]) and bench.store.counts()["readings"] == 1
+
+
 def test_readings_out_of_order_are_all_kept(bench: Bench) -> None:
     for i in (5, 3, 4, 1):
         bench.ingest.take(zone(i, float(20 + i)))
