@@ -33,7 +33,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class Strict(BaseModel):
     """A section of a TOML file: frozen, and no key without a reader."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Site(Strict):
@@ -63,7 +63,7 @@ class Zone(Strict):
     floor_area: float = Field(gt=0)  # m2
     volume: float = Field(gt=0)  # m3
     is_exterior: bool = True
-    multiplier: float = 1.0
+    multiplier: float = Field(default=1.0, gt=0)
 
 
 class Declared(Strict):
@@ -104,11 +104,11 @@ class DeclaredSetting(Declared):
 class Efficiency(Strict):
     """Efficiencies that act after the predictor; the reference values are those the predictor was made with."""
 
-    burner: float = 0.8
-    cooling_cop: float
-    reference_cooling_cop: float
-    fan_pressure: float  # Pa
-    reference_fan_pressure: float  # Pa
+    burner: float = Field(default=0.8, gt=0, le=1.1)  # a condensing boiler passes 1 on the lower heating value
+    cooling_cop: float = Field(gt=0)
+    reference_cooling_cop: float = Field(gt=0)
+    fan_pressure: float = Field(gt=0)  # Pa
+    reference_fan_pressure: float = Field(gt=0)  # Pa
 
 
 class Carrier(Strict):
