@@ -2,7 +2,8 @@
 
     python -m benchmarks latency bundles/medium_office
 
-The lower bound is the time of the matrix products with weights alone, at the speed a large float32 product reaches on this machine.
+The lower bound is the time of the matrix products with weights alone, at the speed a large float32 product reaches on this
+machine.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ WINDOW_H = 840
 
 
 def middle_scenarios(inputs: Signature, batch: int, hours: int, rng: np.random.Generator) -> np.ndarray:
-    """Return scenarios around the middle of every input's bounds, shape (batch, hours, inputs): what is in them does not change the time."""
+    """Return scenarios around the middle of every input's bounds, shape (batch, hours, inputs): what is in them does not
+    change the time.
+    """
     low, high = np.array([v.low for v in inputs]), np.array([v.high for v in inputs])
     return low + (high - low) * rng.uniform(0.4, 0.6, (batch, hours, len(inputs)))
 

@@ -1,4 +1,6 @@
-"""Crops of windows for training. What step i sees depends on (seed, i) alone, so a resumed run sees what an unbroken one would."""
+"""Crops of windows for training. What step i sees depends on (seed, i) alone, so a resumed run sees what an unbroken one
+would.
+"""
 
 from __future__ import annotations
 

@@ -52,7 +52,9 @@ def total_errors(true_nto: Array, predicted_nto: Array) -> NDArray[np.float64]:
 
 
 def restart_hours(x_nti: Array, inputs: Signature, switch: str = "system_on") -> NDArray[np.bool_]:
-    """Return the hours in which the system comes on after an hour off, shape (n, t); none where a building has no such setting."""
+    """Return the hours in which the system comes on after an hour off, shape (n, t); none where a building has no such
+    setting.
+    """
     is_restart = np.zeros(x_nti.shape[:2], dtype=bool)
     if switch in inputs:
         on = x_nti[:, :, inputs.position(switch)] > 0

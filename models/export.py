@@ -20,7 +20,9 @@ INPUT_NAME, OUTPUT_NAME = "x_btc", "y_bto"
 
 
 def export_graph(network: Network, path: Path) -> None:
-    """Write a network as one ONNX file: (batch, time, inputs) -> (batch, time, outputs), float32, physical units, any batch and time."""
+    """Write a network as one ONNX file: (batch, time, inputs) -> (batch, time, outputs), float32, physical units, any batch
+    and time.
+    """
     network = network.cpu().eval()
     # Sizes unlike each other and unlike a block, so that no dimension is taken for a constant.
     example = torch.zeros(3, 2 * network.config.block_h + 5, len(network.inputs))
@@ -105,9 +107,9 @@ def _card(facts: dict[str, Any]) -> str:
     lines = [
         f"# Metamodel of {facts['building']}",
         "",
-        f"A causal Transformer with {facts['n_weights']:,} weights ({training.get('n_weights_dense', 0):,} before pruning), hourly, "
-        f"{len(facts['inputs'])} inputs and {len(facts['outputs'])} outputs. Give it at least {facts['warm_up_h']} h of past before the hours "
-        "that matter, and stay inside the bounds of the inputs in bundle.json.",
+        f"A causal Transformer with {facts['n_weights']:,} weights ({training.get('n_weights_dense', 0):,} before pruning), "
+        f"hourly, {len(facts['inputs'])} inputs and {len(facts['outputs'])} outputs. Give it at least {facts['warm_up_h']} h of "
+        "past before the hours that matter, and stay inside the bounds of the inputs in bundle.json.",
         "",
         f"Made {facts['created']}. Core-hours: "
         + ", ".join(f"{what} {hours:.2f}" for what, hours in facts["core_hours"].items())
@@ -127,7 +129,8 @@ def _card(facts: dict[str, Any]) -> str:
         "| output | RMSE | R2 | total error, median | worst |",
         "|---|---|---|---|---|",
         *(
-            f"| {name} | {f['rmse']:.4g} | {f.get('r2', float('nan')):.3f} | {f['total_error_median']:.3f} | {f['total_error_worst']:.3f} |"
+            f"| {name} | {f['rmse']:.4g} | {f.get('r2', float('nan')):.3f} "
+            f"| {f['total_error_median']:.3f} | {f['total_error_worst']:.3f} |"
             for name, f in by_output.items()
         ),
         "",

@@ -6,15 +6,16 @@ Legend of shapes: b batch, t time [h], c channel, d width of the residual stream
 h heads, e width of a head, g memories, m width of a memory, f units of a feed-forward layer.
 
 One layer adds to the residual stream
-    1. attention: each hour looks at its own block up to itself and at the whole block before (24 to 47 hours back), with a learned bias
-       per head and lag instead of positions;
+    1. attention: each hour looks at its own block up to itself and at the whole block before (24 to 47 hours back), with a
+       learned bias per head and lag instead of positions;
     2. memory: leaky integrators, s_t = a_t s_{t-1} + (1 - a_t) u_t, whose decay a_t the layer chooses hour by hour around a time
        constant between `tau_h`: the slow state of walls and air that a window of attention forgets. The recurrence is unrolled
-       exactly, within a block and then over blocks (the chunked form of Dao & Gu, arXiv 2405.21060, with a scalar decay per memory);
+       exactly, within a block and then over blocks (the chunked form of Dao & Gu, arXiv 2405.21060, with a scalar decay per
+       memory);
     3. a feed-forward layer.
 
-Temperatures and humidity leave through a linear head; powers and CO2 through  offset + scale * relu(z)**2: never below the offset,
-and exactly at it where the head says so.
+Temperatures and humidity leave through a linear head; powers and CO2 through  offset + scale * relu(z)**2: never below the
+offset, and exactly at it where the head says so.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ class NetworkConfig:
     @staticmethod
     def from_dict(data: dict[str, Any]) -> NetworkConfig:
         """Rebuild a config from `to_dict`'s data (lists become tuples)."""
-        return NetworkConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return NetworkConfig(**values)
 
 
 class Scaling(nn.Module):
@@ -96,7 +98,7 @@ class Scaling(nn.Module):
 
     def __init__(self, inputs: Signature, outputs: Signature) -> None:
         super().__init__()
-        is_log = [0 < v.low and v.high / v.low >= LOG_RATIO for v in inputs]
+        is_log = [v.low > 0 and v.high / v.low >= LOG_RATIO for v in inputs]
         is_squared = [v.quantity.name in (POWER.name, CO2.name) for v in outputs]
         self.register_buffer("is_log", torch.tensor(is_log))
         self.register_buffer("mean", torch.zeros(len(inputs)))
@@ -130,7 +132,7 @@ class Scaling(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Linear embedding of the inputs plus learned products of two mixtures of them (flow times temperature difference and the like)."""
+    """Linear embedding of the inputs plus learned products of two mixtures of them (flow times temperature difference, ...)."""
 
     def __init__(self, n_inputs: int, config: NetworkConfig) -> None:
         super().__init__()
@@ -175,7 +177,8 @@ class Mixing(nn.Module):
             if c.n_memories:
                 self.inwards.bias[-c.n_memories :] = torch.log(torch.expm1(1 / tau[: c.n_memories]))
             # Each head starts with a preference for the near past, steeper from head to head.
-            self.lag_bias -= torch.arange(2 * c.block_h)[None, :] * 2.0 ** -torch.arange(1, n_heads + 1)[:, None]
+            slope = torch.pow(2.0, -torch.arange(1, n_heads + 1))
+            self.lag_bias.copy_(-slope[:, None] * torch.arange(2 * c.block_h))
 
     def forward(self, x_bnld: Tensor) -> Tensor:
         """(b, n, l, d) -> (b, n, l, d)."""
@@ -198,7 +201,8 @@ class Mixing(nn.Module):
         first = F.pad(torch.full((1, 1, 1, block), FAR, device=q.device), (0, block)).unsqueeze(0)
         is_first = (torch.arange(n, device=q.device) == 0).to(q.dtype).reshape(1, n, 1, 1, 1)
         scores = q @ k.transpose(-1, -2) * self.head_width**-0.5 + bias + first * is_first
-        return (scores.softmax(dim=-1) @ v).transpose(2, 3).reshape(b, n, block, a)
+        attended = scores.softmax(dim=-1) @ v
+        return torch.as_tensor(attended.transpose(2, 3).reshape(b, n, block, a))
 
     def _remember(self, u: Tensor, w: Tensor) -> Tensor:
         """Inputs (b, n, l, g*m) and raw decays (b, n, l, g) -> states (b, n, l, g*m)."""
@@ -206,7 +210,8 @@ class Mixing(nn.Module):
         log_decay = -F.softplus(w)  # a = 1 - sigmoid(w)
         u = u.reshape(b, n, block, self.n_memories, self.memory_width) * torch.sigmoid(w).unsqueeze(-1)
         u = u.transpose(2, 3)  # (b, n, g, l, m)
-        since = log_decay.cumsum(dim=2).transpose(2, 3)  # (b, n, g, l): log decay from the start of the block to the end of the hour
+        # Log decay from the start of the block to the end of the hour, (b, n, g, l).
+        since = log_decay.cumsum(dim=2).transpose(2, 3)
         within = torch.exp(since.unsqueeze(-1) - since.unsqueeze(-2) + self.later) @ u  # (b, n, g, l, m)
         # Over blocks: what stood at the end of block j counts in block i > j, faded by all blocks between.
         ends, whole = within[:, :, :, -1].transpose(1, 2), since[..., -1].cumsum(dim=1).transpose(1, 2)  # (b, g, n, m), (b, g, n)

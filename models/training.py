@@ -1,8 +1,9 @@
-"""Training and pruning in one cycle: from a dataset folder to a bundle. `fit` is the loop, read top to bottom; `train` is the whole walk.
+"""Training and pruning in one cycle: from a dataset folder to a bundle. `fit` is the loop, read top to bottom; `train` is the
+whole walk.
 
-The learning rate rises and falls once (1cycle, Smith & Topin, arXiv 1708.07120) while sparsity rises along `one_cycle`; there is no
-pre-training and no fine-tuning. A GPU is used when there is one, all cores when there is none. A killed run continues from its last
-checkpoint with the same steps an unbroken run would have taken.
+The learning rate rises and falls once (1cycle, Smith & Topin, arXiv 1708.07120) while sparsity rises along `one_cycle`; there
+is no pre-training and no fine-tuning. A GPU is used when there is one, all cores when there is none. A killed run continues
+from its last checkpoint with the same steps an unbroken run would have taken.
 
 Legend of shapes: b batch, t time [h], c inputs, o outputs.
 """
@@ -60,8 +61,10 @@ class TrainingConfig:
         burn_in_h: leading hours of a crop that are not judged, so that the memory fills first.
         learning_rate: the greatest of the cycle.
         rise_share: share of the steps in which the learning rate rises.
-        weight_decay: of AdamW, on matrices only.
-        temperature_weight, co2_weight, humidity_weight, power_weight: weight of each kind of output in the loss; shared by its channels.
+        weight_decay: on matrices only.
+        use_muon: see `optimisers_of`.
+        temperature_weight, co2_weight, humidity_weight, power_weight: weight of each kind of output in the loss; shared by its
+            channels.
         linear_share: of the loss of powers and CO2, the share taken in physical units; the rest is taken on square roots.
         prune_every: steps between two updates of the gates.
         checkpoint_every: steps between two checkpoints.
@@ -76,6 +79,7 @@ class TrainingConfig:
     learning_rate: float = 3e-3
     rise_share: float = 0.2
     weight_decay: float = 0.01
+    use_muon: bool = False
     temperature_weight: float = 4.0
     co2_weight: float = 1.0
     humidity_weight: float = 0.3
@@ -86,7 +90,7 @@ class TrainingConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data; recipes by the names of their values."""
-        data = {k: v for k, v in asdict(replace(self, prunings=())).items()}
+        data = asdict(replace(self, prunings=()))
         data["prunings"] = [
             {
                 "granularity": p.granularity.name,
@@ -174,6 +178,32 @@ def learning_rate_at(t: float, config: TrainingConfig) -> float:
     return low + (config.learning_rate - low) * 0.5 * (1 - math.cos(math.pi * x))
 
 
+def optimisers_of(network: Network, config: TrainingConfig) -> list[torch.optim.Optimizer]:
+    """Return AdamW for all weights, or Muon for the matrices of the layers and AdamW for the rest.
+
+    Muon is momentum made orthogonal (Jordan et al. 2024), here scaled to the step size of AdamW, so that one learning rate
+    serves both.
+    """
+    is_muon = {
+        name: config.use_muon and name.startswith("layers.") and name.endswith("wards.weight")
+        for name, _ in network.named_parameters()
+    }
+    muon = [p for name, p in network.named_parameters() if is_muon[name]]
+    rest = [p for name, p in network.named_parameters() if not is_muon[name]]
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            [
+                {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay},
+                {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            betas=(0.9, 0.98),
+        )
+    ]
+    if muon:
+        found.append(torch.optim.Muon(muon, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"))
+    return found
+
+
 def fit(
     dataset: Dataset, config: TrainingConfig, seed: int, checkpoint: Path | None = None, progress: Progress | None = None
 ) -> tuple[Network, float]:
@@ -200,18 +230,12 @@ def fit(
     network.scaling.fit(_some(crops.x_ntc), _some(crops.y_nto))
     network.to(device).train()
     loss_of = Loss(network.scaling, dataset.outputs, crops.y_nto, config)
-    matrices = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    optimiser = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=config.learning_rate,
-        betas=(0.9, 0.98),
-    )
+    optimisers = optimisers_of(network, config)
     masks = Masks(network, config.prunings)
     identity = {"config": config.to_dict(), "seed": seed, "n_windows": len(crops.x_ntc)}
     first, core_s = 0, 0.0
     if checkpoint is not None and checkpoint.exists():
-        first, core_s = _restore(checkpoint, identity, network, optimiser, masks, device)
+        first, core_s = _restore(checkpoint, identity, network, optimisers, masks, device)
     mark_s = time.process_time()
 
     for step in range(first, config.n_steps):
@@ -224,15 +248,16 @@ def fit(
         loss.backward()  # type: ignore[no-untyped-call]
         masks.collect()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate_at(t, config)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate_at(t, config)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
 
         done = step + 1
         if checkpoint is not None and (done % config.checkpoint_every == 0 or done == config.n_steps):
             spent = core_s + time.process_time() - mark_s
-            _save(checkpoint, identity, done, spent, network, optimiser, masks)
+            _save(checkpoint, identity, done, spent, network, optimisers, masks)
         if progress is not None and (done % 50 == 0 or done == config.n_steps):
             progress(done, config.n_steps, {"loss": float(loss.detach()), **masks.sparsity()})
 
@@ -313,7 +338,7 @@ def _save(
     step: int,
     core_s: float,
     network: Network,
-    optimiser: torch.optim.Optimizer,
+    optimisers: list[torch.optim.Optimizer],
     masks: Masks,
 ) -> None:
     """Write a checkpoint; a reader sees the old one or the new one, never half of one."""
@@ -324,7 +349,7 @@ def _save(
             "step": step,
             "core_s": core_s,
             "network": network.state_dict(),
-            "optimiser": optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in optimisers],
             "masks": masks.state(),
         },
         part,
@@ -333,7 +358,12 @@ def _save(
 
 
 def _restore(
-    path: Path, identity: dict[str, Any], network: Network, optimiser: torch.optim.Optimizer, masks: Masks, device: torch.device
+    path: Path,
+    identity: dict[str, Any],
+    network: Network,
+    optimisers: list[torch.optim.Optimizer],
+    masks: Masks,
+    device: torch.device,
 ) -> tuple[int, float]:
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
@@ -342,6 +372,7 @@ def _restore(
     if saved["identity"] != identity:
         raise BadCheckpointError(path=path, reason="belongs to a training with another config, seed or dataset.")
     network.load_state_dict(saved["network"])
-    optimiser.load_state_dict(saved["optimiser"])
+    for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
+        optimiser.load_state_dict(state)
     masks.restore(saved["masks"])
     return int(saved["step"]), float(saved["core_s"])

@@ -60,8 +60,8 @@ def taylor(group: Group, evidence: Evidence) -> Tensor:
 def varied(criterion: Criterion) -> Criterion:
     """Filter variety as an add-on (idea: arXiv 2203.05807; formalisation: ours): prune among redundant units, keep rare ones.
 
-    rho_ij = |cos(u_i, u_j)| of the units' weights. Repeatedly take the pair with the largest rho among those kept and drop the one with the
-    lower score of `criterion`; the order of dropping is the score.
+    rho_ij = |cos(u_i, u_j)| of the units' weights. Repeatedly take the pair with the largest rho among those kept and drop the
+    one with the lower score of `criterion`; the order of dropping is the score.
     """
 
     def score(group: Group, evidence: Evidence) -> Tensor:
@@ -87,7 +87,8 @@ def varied(criterion: Criterion) -> Criterion:
 
 
 def constrained(project: Callable[[Tensor, float], Tensor], share: float = 0.7) -> Criterion:
-    """Rank by what a projection leaves of each unit when its ball has `share` of the radius the weights need now (methods: projection).
+    """Rank by what a projection leaves of each unit when its ball has `share` of the radius the weights need now (methods:
+    projection).
 
     Args:
         project: (matrix with units as columns, radius) -> matrix; one of `projection.BALLS`.

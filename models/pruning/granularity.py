@@ -1,7 +1,7 @@
 """What is pruned: attention heads, feed-forward units, inputs. A granularity is a value that finds its groups in a network.
 
-A group is a set of alike units behind one gate: the heads of one layer, the units of one layer, the inputs of the network. Gates are
-1 for a unit that lives and 0 for one that does not; `shrink` removes the zeros for good.
+A group is a set of alike units behind one gate: the heads of one layer, the units of one layer, the inputs of the network.
+Gates are 1 for a unit that lives and 0 for one that does not; `shrink` removes the zeros for good.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from torch import Tensor
 from building.variables import Role
 from models.network import Layer, Network
 
-NEVER_PRUNED = (Role.PARAMETER, Role.SETTING)  # a pruned calibration parameter or decision variable becomes a no-op without an error
+NEVER_PRUNED = (
+    Role.PARAMETER,
+    Role.SETTING,
+)  # a pruned calibration parameter or decision variable becomes a no-op without an error
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def _heads(network: Network) -> list[Group]:
         """Stacked rows of Q, K, V and columns of the way out, shape (heads, weights)."""
         mixing = layer.mixing
         h, a = mixing.n_heads, mixing.attended
-        parts = [*mixing.inwards.weight[: 3 * a].split(a), mixing.outwards.weight[:, :a].T]
+        parts = [*torch.split(mixing.inwards.weight[: 3 * a], a), mixing.outwards.weight[:, :a].T]
         return torch.cat([part.reshape(h, -1) for part in parts], dim=1)
 
     return [

@@ -1,6 +1,7 @@
 """Pruning while training: gates follow the schedule from the first step to the last of the same run.
 
-`Pruning(granularity=HEAD, criterion=movement, schedule=one_cycle, target=0.5)` says what, how ranked, when and how much; independent axes.
+`Pruning(granularity=HEAD, criterion=movement, schedule=one_cycle, target=0.5)` says what, how ranked, when and how much;
+independent axes.
 """
 
 from __future__ import annotations

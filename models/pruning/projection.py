@@ -23,7 +23,7 @@ def l1(y: Tensor, radius: float) -> Tensor:
     falling = size.sort(descending=True).values
     counts = torch.arange(1, len(falling) + 1, device=y.device, dtype=y.dtype)
     theta = ((falling.cumsum(0) - radius) / counts).max().clamp(min=0)
-    return y.sign() * (y.abs() - theta).clamp(min=0)
+    return torch.as_tensor(y.sign() * (y.abs() - theta).clamp(min=0))
 
 
 def l21(w: Tensor, radius: float) -> Tensor:

@@ -7,7 +7,9 @@ from models.network import Network
 
 
 def needed_inputs(network: Network) -> Signature:
-    """Return the inputs whose gate is open, in order. Settings and parameters are always among them (`granularity.NEVER_PRUNED`)."""
+    """Return the inputs whose gate is open, in order. Settings and parameters are always among them
+    (`granularity.NEVER_PRUNED`).
+    """
     return network.inputs.only(v.name for v, gate in zip(network.inputs, network.gate.tolist(), strict=True) if gate != 0)
 
 

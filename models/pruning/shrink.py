@@ -1,4 +1,6 @@
-"""From closed gates to a physically smaller dense network with the same answers. Zeros cost time on every machine; absent weights do not."""
+"""From closed gates to a physically smaller dense network with the same answers. Zeros cost time on every machine; absent
+weights do not.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Bundle: the folder in which a metamodel travels to the gateway; bundle.json says what it is and vouches for every other file.
 
-    bundle.json   schema version, building, signatures with bounds, warm-up, origin of the data, accuracy, core-hours, sha256 of each file
-    graph.onnx    x_btc -> y_bto, float32, physical units, any batch and any length
-    CARD.md       the same for people: what, from which campaign, how good, where it fails
+bundle.json   schema version, building, signatures with bounds, warm-up, origin of the data, accuracy, core-hours,
+              sha256 of each file
+graph.onnx    x_btc -> y_bto, float32, physical units, any batch and any length
+CARD.md       the same for people: what, from which campaign, how good, where it fails
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from models.runtime.bundle import Bundle
 
 Array = NDArray[np.float64]
 
-# Hours (batch x time) per call of the graph. Small on purpose: the activations of 1,700 h stay in the cache, which is faster than one
-# large call, and memory stays bounded whatever batch a search asks for.
+# Hours (batch x time) per call of the graph. Small on purpose: the activations of 1,700 h stay in the cache, which is faster
+# than one large call, and memory stays bounded whatever batch a search asks for.
 CHUNK_H = 1700
 
 

@@ -1,4 +1,6 @@
-"""Pruning: schedules and projections on known answers, gates that keep their promises, and a small network with the same answers."""
+"""Pruning: schedules and projections on known answers, gates that keep their promises, and a small network with the same
+answers.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def test_every_schedule_rises_to_its_target(rises: schedule.Schedule) -> None:
 
 
 def _is_nearest(w: torch.Tensor, projected: torch.Tensor, norm: object, radius: float, seed: int) -> bool:
-    """Brute force: no feasible point among many, most of them close by, is nearer to w (the ball is convex, so local is global)."""
+    """Brute force: no feasible point among many, most of them close by, is nearer to w (the ball is convex, so local is
+    global).
+    """
     rng = torch.Generator().manual_seed(seed)
     best = (w - projected).norm()
     for scale in (1e-3, 1e-2, 1e-1, 1.0):
@@ -63,7 +67,8 @@ def test_euclidean_projections_are_nearest_points(project: object) -> None:
         assert norm(projected) == pytest.approx(radius, rel=1e-9)
         assert _is_nearest(w, projected, norm, radius, seed)
         assert torch.equal(project(projected * 0.9, radius), projected * 0.9) or torch.allclose(  # type: ignore[operator]
-            project(projected * 0.9, radius), projected * 0.9  # type: ignore[operator]
+            project(projected * 0.9, radius),
+            projected * 0.9,  # type: ignore[operator]
         )
 
 
@@ -91,7 +96,9 @@ def test_bilevel_projections_are_feasible_and_zero_columns_but_are_not_nearest(p
 
 
 def _nearest_l1inf(w: torch.Tensor, radius: float) -> torch.Tensor:
-    """Euclidean projection on the l1,inf ball: every surviving column gives up the same theta (Quattoni et al. 2009); by bisection."""
+    """Euclidean projection on the l1,inf ball: every surviving column gives up the same theta (Quattoni et al. 2009); by
+    bisection.
+    """
 
     def caps(theta: float) -> torch.Tensor:
         """Return the m_j with sum_i max(|w_ij| - m_j, 0) = theta, 0 where the column has less than theta."""
@@ -153,7 +160,9 @@ def test_floor_and_protection_win_over_the_target() -> None:
 
 
 def test_gates_follow_the_schedule_in_one_cycle_and_never_reopen(network: Network) -> None:
-    masks = Masks(network, (Pruning(FFN_UNIT, criteria.magnitude, schedule.one_cycle, 0.5), Pruning(HEAD, criteria.taylor, target=0.4)))
+    masks = Masks(
+        network, (Pruning(FFN_UNIT, criteria.magnitude, schedule.one_cycle, 0.5), Pruning(HEAD, criteria.taylor, target=0.4))
+    )
     closed_before = 0
     for t in np.linspace(0, 1, 21):
         masks.update(float(t))

@@ -143,7 +143,9 @@ def test_same_seed_same_network(toy_dataset: Dataset) -> None:
 
 
 def test_trained_pruned_and_shipped_in_one_cycle(toy_dataset: Dataset, tmp_path: Path) -> None:
-    """The whole walk on the toy office: better than knowing the mean by far, half the heads and units gone, useless input found."""
+    """The whole walk on the toy office: better than knowing the mean by far, half the heads and units gone, useless input
+    found.
+    """
     save_dataset(toy_dataset, tmp_path / "dataset")
     seen: list[dict[str, float]] = []
     config = replace(SMALL, n_steps=500, n_crops=8, learning_rate=1e-2)
