@@ -122,9 +122,17 @@ CLUSTER = option("--cluster", metavar="tcp://HOST:PORT", help="an existing dask 
 )
 def demo(a: argparse.Namespace) -> Answer:
     """Play a hidden building over MQTT for four weeks, calibrate, plan the coming week, and simulate what the plan is worth."""
+    from proof.demo import Demo
     from proof.demo import demo as play
 
-    return as_answer(play(a.seed, a.exit_when_done))
+    def show(result: Demo, token: str) -> None:
+        if not a.exit_when_done:
+            say(as_answer(result), a.json)
+            print(f"Page and API stay up at {result.address} (token {token}); Ctrl-C ends them.", file=sys.stderr)
+
+    with stage_bars(a) as open_stage:
+        result = play(a.seed, a.exit_when_done, open_stage=open_stage, on_result=show)
+    return as_answer(result) if a.exit_when_done else Answer({"stopped": True}, is_good=result.is_good)
 
 
 @verb(
@@ -556,10 +564,13 @@ Progress = Callable[..., None]
 
 
 @contextmanager
-def progress_bar(a: argparse.Namespace, label: str) -> Iterator[Progress]:
-    """Give a function ``(done, total, note="", left_s=None)`` that draws a bar on stderr; silent with --json or --quiet."""
+def stage_bars(a: argparse.Namespace) -> Iterator[Callable[[str, int | None], Progress]]:
+    """Give a function ``(label, total)`` that draws a bar on stderr and returns ``advance(done, total=None, note="", ...)``.
+
+    Silent with --json or --quiet.
+    """
     if a.json or a.quiet:
-        yield lambda *_args, **_more: None
+        yield lambda *_label: lambda *_args, **_more: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -570,12 +581,23 @@ def progress_bar(a: argparse.Namespace, label: str) -> Iterator[Progress]:
         TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
     )  # fmt: skip
     with Bars(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task(label, total=None, note="")
 
-        def progress(done: float, total: float, note: str = "", *_more: object) -> None:
-            bars.update(task, completed=done, total=total, note=note)
+        def open_stage(label: str, total: int | None) -> Progress:
+            task = bars.add_task(label, total=total, note="")
 
-        yield progress
+            def advance(done: float, total: float | None = None, note: str = "", *_more: object) -> None:
+                bars.update(task, completed=done, total=total, note=note)
+
+            return advance
+
+        yield open_stage
+
+
+@contextmanager
+def progress_bar(a: argparse.Namespace, label: str) -> Iterator[Progress]:
+    """Give a function ``(done, total, note="", left_s=None)`` that draws one bar; see `stage_bars`."""
+    with stage_bars(a) as open_stage:
+        yield open_stage(label, None)
 
 
 # -------------------------------------------------------------------------------------------------------------- the program
