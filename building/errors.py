@@ -31,6 +31,7 @@ SetwiseError
 ├── StoreError
 ├── BrokerError
 ├── NotAuthorisedError
+├── ApiError                      what a service answered to service/client.py instead of what was asked
 ├── ServiceFailedError            the service of a demo or a test did not do what was asked
 ├── JobOverlapError
 └── MissingExtraError             a verb of the program whose libraries are not installed
@@ -213,6 +214,10 @@ class NotAuthorisedError(SetwiseError):
 
 class ServiceFailedError(SetwiseError):
     sentence = "the service: {reason}"
+
+
+class ApiError(SetwiseError):
+    sentence = "{url} ({code}): {message} {what_to_do}"
 
 
 class JobOverlapError(SetwiseError):

@@ -47,8 +47,8 @@ function extent(values, padding = 0.06) {
 }
 
 export function legend(entries) {
-  return element("ul", { class: "legend" }, ...entries.map(([name, kind, isFill]) =>
-    element("li", { class: `c-${kind}${isFill ? " fill" : ""}` }, element("span", {}, name))));
+  return element("ul", { class: "legend" }, ...entries.map(([name, kind, look = "line"]) =>
+    element("li", { class: `c-${kind} ${look}` }, element("span", {}, name))));
 }
 
 function stepsPath(times, values, x, y, isStepped, widthMs) {
@@ -65,7 +65,7 @@ function stepsPath(times, values, x, y, isStepped, widthMs) {
 }
 
 // lines: [{times, values, kind}]; shades: [[from, to]]; all times in ms.
-export function timeChart({ title, lines, shades = [], zone, now, unit, width, height = 220, isStepped = false, includeZero = false }) {
+export function timeChart({ title, lines, shades = [], zone, now, unit, width, height = 220, isStepped = false, includeZero = false, isNowNamed = true }) {
   const svg = frame(width, height, title);
   const [left, right, top, bottom] = [46, 8, 14, 24];
   const stamps = lines.flatMap((l) => l.times);
@@ -99,7 +99,7 @@ export function timeChart({ title, lines, shades = [], zone, now, unit, width, h
   }
   if (now && now > start && now < end) {
     svg.append(shape("line", { class: "now", x1: x(now), x2: x(now), y1: top, y2: height - bottom }));
-    svg.append(shape("text", { x: x(now) + 3, y: top + 9 }, "now"));
+    if (isNowNamed) svg.append(shape("text", { x: x(now) + 3, y: top - 4 }, "now"));
   }
   return svg;
 }

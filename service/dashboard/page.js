@@ -100,7 +100,7 @@ function drawPromise(plan) {
 function drawZones(zones) {
   const values = zones.zones.flatMap((z) => [z.low, z.high, ...(z.air_temperature === null ? [] : [z.air_temperature])]);
   const rows = zones.zones.map((z) => ({
-    name: words(z.zone), value: z.air_temperature ?? NaN, low: z.low, high: z.high, state: zones.is_occupied === false && z.state !== "unknown" ? "dot" : z.state === "unknown" ? "dot" : z.state,
+    name: words(z.zone), value: z.air_temperature ?? NaN, low: z.low, high: z.high, state: zones.is_occupied === false && z.state !== "unknown" ? "dot" : z.state,
     note: z.co2 === null ? "–" : `${number(Math.round(z.co2), 4)} ppm`,
   }));
   const presence = zones.is_occupied === null ? "Occupancy is not known." : zones.is_occupied ? "People are in." : "Nobody is in: the band does not count now.";
@@ -108,7 +108,7 @@ function drawZones(zones) {
   id("zones-why").textContent = `${presence} Of ${zones.zones.length} zones ${n("ok")} inside the band, ${n("cold")} colder, ${n("warm")} warmer, ${n("unknown")} without a fresh reading. Dots: air temperature; right: CO₂.`;
   put("zones", zoneChart({ title: "Air temperature of every zone against its comfort band", rows, width: widthOf("zones"), unit: "°C",
     lowest: Math.floor(Math.min(...values) - 1), highest: Math.ceil(Math.max(...values) + 1) }),
-  legend([["comfort band now", "band", true]]));
+  legend([["comfort band now", "band", "fill"]]));
 }
 
 async function drawFit() {
@@ -146,7 +146,7 @@ function drawFront(front) {
   }
   dots.push(...front.points.filter((p) => p.is_chosen).map((p) => ({ x: p.values[against], y: p.values.energy, kind: "chosen", title: `chosen. ${tell(p.values)}` })));
   put("front", scatter({ title: "Plans that no other plan beats", points: dots, xName: title(against), yName: title("energy"), width: widthOf("front") }),
-    legend([["possible", "dot"], ["chosen", "chosen"], ["own schedule", "own"]]));
+    legend([["possible", "dot", "dot"], ["chosen", "chosen", "dot"], ["own schedule", "own", "own"]]));
   id("front-why").textContent = `${front.points.length} plans that no other plan beats, as predicted on ${when(front.made)}. Less is better on both axes.`;
 }
 
@@ -167,9 +167,9 @@ function drawWeek(plan) {
   const line = (name, kind) => (values(name) ? [{ times, values: values(name), kind }] : []);
   put("week",
     timeChart({ ...common, title: "Heating and cooling setpoints of the coming week", lines: [...line("heating_setpoint", "heat"), ...line("cooling_setpoint", "cool")], unit: "°C", height: 150 }),
-    timeChart({ ...common, title: "Supply air temperature", lines: line("supply_air_temperature", "supply"), unit: "°C supply air", height: 105 }),
-    timeChart({ ...common, title: "Outdoor air", lines: line("outdoor_air_flow", "air"), unit: "m³/h·m² outdoor air", height: 105, includeZero: true }),
-    legend([["heating", "heat"], ["cooling", "cool"], ["supply air", "supply"], ["outdoor air", "air"], ["system on", "on", true]]));
+    timeChart({ ...common, title: "Supply air temperature", isNowNamed: false, lines: line("supply_air_temperature", "supply"), unit: "°C supply air", height: 105 }),
+    timeChart({ ...common, title: "Outdoor air", isNowNamed: false, lines: line("outdoor_air_flow", "air"), unit: "m³/h·m² outdoor air", height: 105, includeZero: true }),
+    legend([["heating", "heat"], ["cooling", "cool"], ["supply air", "supply"], ["outdoor air", "air"], ["system on", "on", "fill"]]));
 }
 
 function drawCalibration(answer) {
@@ -179,16 +179,16 @@ function drawCalibration(answer) {
     put("calibration");
     return;
   }
-  const refused = answer.last && answer.last.state === "refused" ? ` The last try (${when(answer.last.made)}) was refused; the accepted one stays.` : "";
-  const reasons = (answer.last?.state === "refused" ? answer.last.calibration.reasons || [] : []).join("; ");
-  id("calibration-verdict").textContent = `${shown.state === "accepted" ? "Accepted" : "Refused"}, made ${when(shown.made)}.${answer.accepted ? refused : ""} ${reasons}`;
+  const refused = answer.accepted && answer.last.state === "refused"
+    ? ` The last try (${when(answer.last.made)}) was refused and changes nothing: ${(answer.last.calibration.refusals || []).join("; ")}.` : "";
   const c = shown.calibration;
-  const states = c.identified || c.identifiability || {};
-  const rows = Object.entries(c.parameters || {}).map(([name, value]) => {
-    const spread = c.spread?.[name];
-    return [words(name), value, typeof spread === "number" ? `± ${number(spread, 2)}` : "", typeof states[name] === "string" ? states[name] : ""];
-  });
-  put("calibration", table(["Parameter", "Value", "Spread", ""], rows));
+  const reasons = shown.state === "refused" ? ` ${(c.refusals || []).join("; ")}.` : "";
+  id("calibration-verdict").textContent = `${shown.state === "accepted" ? "Accepted" : "Refused"}, made ${when(shown.made)}.${reasons}${refused}`;
+  const energy = (c.energy || []).map((e) => [words(e.name), share(e.cv_rmse), share(e.nmbe), e.is_judged ? (e.passes ? "passes" : "fails") : "not judged"]);
+  const parameters = (c.spreads || []).map((p) => [words(p.name), p.value, `${number(p.low)} … ${number(p.high)}`, p.state]);
+  put("calibration",
+    energy.length ? table(["On hours held out", "CV(RMSE)", "NMBE", "Guideline 14"], energy) : null,
+    parameters.length ? table(["Parameter", "Value", "Within", "Known"], parameters) : null);
 }
 
 function fillVariables(points) {

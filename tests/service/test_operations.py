@@ -22,7 +22,7 @@ def two_node():
 
 @pytest.fixture(scope="module")
 def month() -> pd.DataFrame:
-    return lived()
+    return lived(hours=456)
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_stored_forecast_is_used_and_named(site) -> None:
 
 
 def test_forecast_issued_later_than_the_plan_is_not_used(site) -> None:
-    config, store, building, predictor = site
+    _, store, _, _ = site
     hours = pd.date_range(NOW.floor("h"), periods=168, freq="h")
     store.add_forecast(pd.DataFrame({"outdoor_air_temperature": -12.0}, index=hours), NOW + pd.Timedelta(hours=1))
     assert "forecast" not in plan_of(site)["plan"]["meta"]["forecast"]["outdoor_air_temperature"]
