@@ -7,11 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from building.description import Building, load_building
 from simulation.rc import RcPredictor
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# The same examples on every run, and no clock: a busy machine must not fail a property.
+settings.register_profile("setwise", derandomize=True, deadline=None)
+settings.load_profile("setwise")
 
 
 @pytest.fixture
