@@ -3,7 +3,7 @@
 Physical units go in and come out; the scaling lives inside, so that the exported graph needs no companion.
 
 Legend of shapes: b batch, t time [h], c channel, d width of the residual stream, n blocks of `block_h` hours, l hours in a block,
-h heads, e width of a head, g memories, m width of a memory, f units of a feed-forward layer.
+h heads, e width of a head, g memories, m width of a memory, f units of a feed-forward layer, r rows = b * n * l.
 
 One layer adds to the residual stream
     1. attention: each hour looks at its own block up to itself and at the whole block before (24 to 47 hours back), with a
@@ -140,10 +140,10 @@ class Embedding(nn.Module):
         self.inwards = nn.Linear(n_inputs, config.d_model + 2 * config.n_products)
         self.outwards = nn.Linear(config.n_products, config.d_model, bias=False)
 
-    def forward(self, z_btc: Tensor) -> Tensor:
-        """(b, t, c) -> (b, t, d)."""
+    def forward(self, z_rc: Tensor) -> Tensor:
+        """(r, c) -> (r, d)."""
         p = self.n_products
-        linear, one, other = self.inwards(z_btc).split([self.outwards.out_features, p, p], dim=-1)
+        linear, one, other = self.inwards(z_rc).split([self.outwards.out_features, p, p], dim=-1)
         return torch.as_tensor(linear + self.outwards(one * other))
 
 
@@ -180,27 +180,26 @@ class Mixing(nn.Module):
             slope = torch.pow(2.0, -torch.arange(1, n_heads + 1))
             self.lag_bias.copy_(-slope[:, None] * torch.arange(2 * c.block_h))
 
-    def forward(self, x_bnld: Tensor) -> Tensor:
-        """(b, n, l, d) -> (b, n, l, d)."""
+    def forward(self, x_rd: Tensor, n_batch: int) -> Tensor:
+        """(r, d) -> (r, d) with rows r = b * n * l."""
         a, r, g = self.attended, self.remembered, self.n_memories
-        q, k, v, u, w = self.inwards(x_bnld).split([a, a, a, r, g], dim=-1)
+        inwards = self.inwards(x_rd).reshape(n_batch, -1, self.block_h, 3 * a + r + g)
+        q, k, v, u, w = inwards.split([a, a, a, r, g], dim=-1)
         mixed = [self._attend(q, k, v)] if a else []
         if r:
             mixed.append(self._remember(u, w))
-        columns = [self.gate.repeat_interleave(self.head_width), torch.ones(r, device=x_bnld.device)]
-        return F.linear(torch.cat(mixed, dim=-1), self.outwards.weight * torch.cat(columns), self.outwards.bias)
+        columns = [self.gate.repeat_interleave(self.head_width), torch.ones(r, device=x_rd.device)]
+        flat = torch.cat(mixed, dim=-1).reshape(-1, a + r)
+        return F.linear(flat, self.outwards.weight * torch.cat(columns), self.outwards.bias)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(b, n, l, h*e) three times -> (b, n, l, h*e)."""
+        """(b, n, l, h*e) three times -> (b, n, l, h*e). The block before the first is one of zeros."""
         b, n, block, a = q.shape
-        heads = (b, n, -1, self.n_heads, self.head_width)
-        k, v = (torch.cat([F.pad(s[:, :-1], (0, 0, 0, 0, 1, 0)), s], dim=2) for s in (k, v))
-        q, k, v = q.reshape(heads).transpose(2, 3), k.reshape(heads).transpose(2, 3), v.reshape(heads).transpose(2, 3)
+        heads = (b, n, block, self.n_heads, self.head_width)
+        q, k, v = (s.reshape(heads).transpose(2, 3) for s in (q, k, v))  # (b, n, h, l, e)
+        k, v = (torch.cat([F.pad(s[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0)), s], dim=3) for s in (k, v))  # (b, n, h, 2l, e)
         bias = self.lag_bias[:, self.lag].masked_fill(self.is_hidden, FAR)  # (h, l, 2l)
-        # The block before the first block does not exist.
-        first = F.pad(torch.full((1, 1, 1, block), FAR, device=q.device), (0, block)).unsqueeze(0)
-        is_first = (torch.arange(n, device=q.device) == 0).to(q.dtype).reshape(1, n, 1, 1, 1)
-        scores = q @ k.transpose(-1, -2) * self.head_width**-0.5 + bias + first * is_first
+        scores = q @ (k * self.head_width**-0.5).transpose(-1, -2) + bias
         attended = scores.softmax(dim=-1) @ v
         return torch.as_tensor(attended.transpose(2, 3).reshape(b, n, block, a))
 
@@ -235,7 +234,7 @@ class FeedForward(nn.Module):
         self.register_buffer("gate", torch.ones(n_units))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., d) -> (..., d)."""
+        """(r, d) -> (r, d)."""
         return F.linear(F.relu(self.inwards(x)), self.outwards.weight * self.gate, self.outwards.bias)
 
 
@@ -249,9 +248,9 @@ class Layer(nn.Module):
         self.norm_ffn = nn.LayerNorm(config.d_model)
         self.ffn = FeedForward(config.d_model, n_ffn)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, n, l, d) -> (b, n, l, d)."""
-        x = x + self.mixing(self.norm_mixing(x))
+    def forward(self, x: Tensor, n_batch: int) -> Tensor:
+        """(r, d) -> (r, d) with rows r = b * n * l."""
+        x = x + self.mixing(self.norm_mixing(x), n_batch)
         return torch.as_tensor(x + self.ffn(self.norm_ffn(x)))
 
 
@@ -281,9 +280,10 @@ class Network(nn.Module):
         z = self.scaling.encode(x_btc) * self.gate
         n = (t + block - 1) // block
         z = torch.cat([z, torch.zeros(b, block - 1, c, device=z.device)], dim=1)[:, : n * block]
-        x = self.embedding(z.reshape(b, n, block, c))
+        # Rows instead of (batch, time): every linear layer becomes one matrix product with its bias inside.
+        x = self.embedding(z.reshape(-1, c))
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, b)
         return torch.as_tensor(self.head(self.norm(x)).reshape(b, n * block, -1)[:, :t])
 
     def forward(self, x_btc: Tensor) -> Tensor:

@@ -71,8 +71,10 @@ def test_attention_in_blocks_equals_masked_attention_over_all_hours() -> None:
     got = mixing._attend(q, k, v).reshape(2, 20, 8)
     q, k, v = (s.reshape(2, 20, 2, 4).transpose(1, 2) for s in (q, k, v))
     hours = torch.arange(20)
-    lag = hours[:, None] - hours[None, :]
-    seen = (lag >= 0) & (hours[None, :] // 5 >= hours[:, None] // 5 - 1)
+    k, v = (torch.cat([torch.zeros(2, 2, 5, 4), s], dim=2) for s in (k, v))  # a block of zeros stands before the first
+    keys = torch.arange(-5, 20)
+    lag = hours[:, None] - keys[None, :]
+    seen = (lag >= 0) & (torch.floor_divide(keys, 5)[None, :] >= hours[:, None] // 5 - 1)
     bias = mixing.lag_bias[:, lag.clamp(0, 9)].masked_fill(~seen, float("-inf"))
     wanted = ((q @ k.transpose(-1, -2) / 2 + bias).softmax(-1) @ v).transpose(1, 2).reshape(2, 20, 8)
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
