@@ -29,7 +29,7 @@ ZONE = "setwise/medium_office/core_mid_air_temperature"
 T0 = pd.Timestamp("2026-01-07T10:00Z")
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
+def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> bool:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if condition():
@@ -49,6 +49,7 @@ class Bench:
     def __init__(self, points: Points, store: SqlStore, clock: TurnedClock, **config: Any) -> None:
         self.store = store
         self.acknowledged: list[int] = []
+        self.on_disk: list[int] = []
         self.echoes: list[str] = []
         self.ingest = Ingest(
             points,
@@ -62,6 +63,7 @@ class Bench:
         )
 
     def _acknowledge(self, messages: Sequence[Message]) -> None:
+        self.on_disk.append(self.store.counts()["readings"] - len(self.acknowledged) - len(messages))
         self.acknowledged += [m.mid for m in messages]
 
     def refused(self) -> dict[str, int]:
@@ -84,6 +86,13 @@ def test_every_message_is_acknowledged_and_good_ones_are_kept(bench: Bench) -> N
     status = bench.ingest.status()
     assert (status.n_messages, status.n_accepted, status.refused, status.failing_since) == (500, 500, {}, None)
     assert status.n_commits < 100  # batches, not a commit per message
+
+
+def test_nothing_is_acknowledged_before_it_is_on_disk(bench: Bench) -> None:
+    for i in range(200):
+        bench.ingest.take(zone(i))
+    assert until(lambda: len(bench.acknowledged) == 200)
+    assert min(bench.on_disk) >= 0
 
 
 def test_every_refusal_is_counted_by_reason_and_acknowledged(bench: Bench) -> None:
