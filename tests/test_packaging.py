@@ -168,12 +168,6 @@ def test_hadolint_has_nothing_to_say_about_the_dockerfile() -> None:
 # ---------------------------------------------------------------------------------------------------------------- documentation
 
 
-@pytest.mark.parametrize("page", sorted(script("docs/generate.py").PAGES))
-def test_the_generated_pages_are_those_of_todays_code(page: str) -> None:
-    generate = script("docs/generate.py")
-    assert generate.path_of(page).read_text(encoding="utf-8") == generate.PAGES[page](), "run: python docs/generate.py"
-
-
 def test_the_readme_tells_every_verb_and_no_other() -> None:
     assert set(re.findall(r"^\| `setwise (\w+)` \|", README, flags=re.M)) == set(setwise.VERBS)
 
@@ -187,7 +181,8 @@ def test_links_and_make_targets_of_the_readme_exist() -> None:
 
 def test_every_decision_says_why_what_was_refused_and_when_to_reopen() -> None:
     decisions = sorted((ROOT / "docs/decisions").glob("*.md"))
-    assert [int(d.name[:4]) for d in decisions] == list(range(1, len(decisions) + 1))
+    assert decisions
+    assert len({d.name[:4] for d in decisions}) == len(decisions), "two decisions share a number"
     for decision in decisions:
         text = decision.read_text(encoding="utf-8")
         for part in ("**Context.**", "**Choice.**", "**Refused.**", "**When to reopen.**"):
