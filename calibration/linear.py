@@ -77,8 +77,8 @@ def polish(
     misfit_of: Callable[[Array], Array],
     misfit: Misfit,
     u_n: Array,
-    max_rounds: int = 6,
-    tolerance: float = 1e-4,
+    max_rounds: int = 10,
+    tolerance: float = 3e-5,
 ) -> tuple[Array, Linear]:
     """Step down the linearised misfit until it falls by less than `tolerance` of itself.
 

@@ -92,8 +92,8 @@ def savings(daily: pd.DataFrame, confidence: float = 0.68) -> Savings:
     """Return the savings of a switchback trial.
 
     Baseline by least squares on the own days: E = b0 + b1 max(0, 15 - T) + b2 max(0, T - 18) + b3 [weekend]; a term that is
-    the same on
-    all own days is left out. Uncertainty of the savings fraction after Guideline 14-2002, annex B (B-15):
+    the same on all own days is left out. Plan days colder or warmer than every own day are left out: there the baseline would
+    be a guess. Uncertainty of the savings fraction after Guideline 14-2002, annex B (B-15):
 
         t 1.26 CV(RMSE) sqrt(n/n' (1 + 2/n') 1/m),   n' = n (1 - rho) / (1 + rho)
 
@@ -101,13 +101,17 @@ def savings(daily: pd.DataFrame, confidence: float = 0.68) -> Savings:
 
     Args:
         daily: one row per day, index of dates; columns ``energy_kwh``, ``outdoor_air_temperature`` (daily mean), ``side``
-            (plan, own). confidence: two-sided.
+            (plan, own).
+        confidence: two-sided.
 
     Raises:
         TooFewDataError: fewer than `LEAST_DAYS` good days on a side.
     """
     good = daily.dropna()
     own, plan = good[good["side"] == "own"], good[good["side"] == "plan"]
+    if len(own):
+        seen = own["outdoor_air_temperature"]
+        plan = plan[plan["outdoor_air_temperature"].between(seen.min(), seen.max())]
     for side, days in (("own", own), ("plan", plan)):
         if len(days) < LEAST_DAYS:
             hint = f"These are the {side} days of the trial, 24 h each; run it longer."

@@ -31,11 +31,11 @@ class Budget:
     """
 
     population: int = 24
-    max_evaluations: int = 4000
+    max_evaluations: int = 6000
     max_restarts: int = 1
     max_seconds: float | None = None
     sigma: float = 0.25
-    tolerance: float = 1e-3
+    tolerance: float = 1e-4
 
 
 USUAL_BUDGET = Budget()
@@ -141,7 +141,7 @@ def _strategy(mean: Array, population: int, budget: Budget, rng: np.random.Gener
         "randn": lambda *size: rng.standard_normal(size),
         "tolfun": budget.tolerance,
         "tolfunhist": budget.tolerance / 10,
-        "tolx": budget.tolerance * 3,
+        "tolx": budget.tolerance * 10,
         "verbose": -9,
         "verb_log": 0,
     }

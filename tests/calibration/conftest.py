@@ -38,7 +38,7 @@ def predictor(building: Building) -> RcPredictor:
 @pytest.fixture(scope="session")
 def quick() -> Budget:
     """Enough for eight parameters on the two-node building."""
-    return Budget(population=16, max_evaluations=2000, max_restarts=0)
+    return Budget(population=16, max_evaluations=1200, max_restarts=0)
 
 
 @pytest.fixture(scope="session")

@@ -34,8 +34,9 @@ class CountingPredictor(RcPredictor):
 
 
 @pytest.fixture(scope="module")
-def fitted(predictor: RcPredictor, building: Building, plant: Any, quick: Budget) -> Calibration:
-    return calibrate(predictor, plant.measured, building.parameter_space, seed=3, time_zone=ZONE, budget=quick)
+def fitted(predictor: RcPredictor, building: Building, plant: Any) -> Calibration:
+    budget = Budget(population=16, max_evaluations=2400, max_restarts=0)
+    return calibrate(predictor, plant.measured, building.parameter_space, seed=3, time_zone=ZONE, budget=budget)
 
 
 def test_parameters_of_a_noisy_plant_are_recovered_within_their_spread(
@@ -131,7 +132,7 @@ def fitted_blind(predictor: RcPredictor, building: Building, plant: Any) -> Cali
     measured = plant.measured.drop(columns=["heating_setpoint", "system_on", "outdoor_air_flow"])
     space = building.parameter_space.only("infiltration", "heating_capacity")
     fixed = {n: v for n, v in plant.truth.items() if n not in space.names}
-    budget = Budget(population=20, max_evaluations=4000, max_restarts=0)
+    budget = Budget(population=20, max_evaluations=2500, max_restarts=0)
     return calibrate(predictor, measured, space, seed=2, time_zone=ZONE, fixed=fixed, budget=budget)
 
 
@@ -156,7 +157,7 @@ def test_measured_settings_are_never_fitted(fitted: Calibration, building: Build
 def test_a_building_that_the_predictor_cannot_follow_is_refused(predictor: RcPredictor, building: Building, plant: Any) -> None:
     measured = plant.measured.copy()
     measured["facility_electricity"] = np.roll(measured["facility_electricity"].to_numpy(), 9)
-    budget = Budget(population=12, max_evaluations=480, max_restarts=0)
+    budget = Budget(population=12, max_evaluations=240, max_restarts=0)
     c = calibrate(predictor, measured, building.parameter_space, seed=1, time_zone=ZONE, budget=budget)
     assert not c.is_accepted
     assert any("facility_electricity has CV(RMSE)" in reason for reason in c.refusals)

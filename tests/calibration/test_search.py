@@ -82,7 +82,7 @@ def test_candidates_that_are_not_numbers_are_merely_the_worst() -> None:
 
 # The polish, on a misfit that is exactly quadratic: measured = a straight line in known features.
 N_H, N = 240, 3
-FEATURES = np.random.default_rng(0).normal(size=(N, N_H, 1)) * np.array([1.0, 0.3, 0.01])[:, None, None]
+FEATURES = np.random.default_rng(0).normal(size=(N, N_H, 1)) * np.array([1.0, 0.3, 0.05])[:, None, None]
 TRUTH = np.array([0.4, 0.7, 0.5])
 
 

@@ -100,7 +100,7 @@ def measured() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def calibration(measured: pd.DataFrame) -> Calibration:
     rules = Rules(window_h=len(measured), held_out_days=36)
-    budget = Budget(max_evaluations=2000, max_restarts=0)
+    budget = Budget(max_evaluations=1000, max_restarts=0)
     return calibrate(HeatedTwoNodes(), measured, SPACE, seed=1, time_zone="America/Toronto", rules=rules, budget=budget)
 
 
