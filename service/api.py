@@ -672,5 +672,5 @@ def _front(data: Mapping[str, Any], made: pd.Timestamp) -> FrontAnswer:
         references={name: r["values"] for name, r in data["references"].items()},
         baseline=data["baseline"],
         tolerance=data["tolerance"],
-        meta={k: v for k, v in data["meta"].items()},
+        meta=dict(data["meta"]),
     )

@@ -93,7 +93,14 @@ def past_inputs(measured: Series, building: Building, own: WeekProfile) -> Serie
 
 
 def expected_inputs(
-    store: Store, past: pd.DataFrame, building: Building, own: WeekProfile, start: pd.Timestamp, horizon_h: int, at: pd.Timestamp
+    store: Store,
+    measured: pd.DataFrame,
+    past: pd.DataFrame,
+    building: Building,
+    own: WeekProfile,
+    start: pd.Timestamp,
+    horizon_h: int,
+    at: pd.Timestamp,
 ) -> Series:
     """Return the series inputs of the coming hours: stored forecasts where there are any, else the fallback rules.
 
@@ -102,7 +109,8 @@ def expected_inputs(
 
     Args:
         store: asked for forecasts.
-        past: the hours before, as `past_inputs` completed them.
+        measured: the hours before as they were measured, with gaps: what occupancy is expected from.
+        past: the same, as `past_inputs` completed them: what weather is expected from.
         building: its inputs decide the columns.
         own: the building's own schedule.
         start: first hour.
@@ -126,7 +134,7 @@ def expected_inputs(
             fallback = _persistence(past[name], index)
             rule = f"mean of the last {PERSISTENCE_DAYS} days by hour"
         else:
-            fallback = _usual(past[name], index, building.site.time_zone).fillna(profile[name])
+            fallback = _usual(measured[name], index, building.site.time_zone).fillna(profile[name])
             rule = f"as measured on the same type of day over the last {PROFILE_DAYS} days, else the own schedule"
         filled = bridged.fillna(fallback)
         columns[name] = filled.clip(variable.low, variable.high)

@@ -1,4 +1,4 @@
-"""The verbs of the service: recalibrate, replan, decide, and enter what came of a job. (Recording: ingest.py; sending: publish.py.)
+"""The verbs of the service: recalibrate, replan, decide, enter. Recording is in ingest.py, sending in publish.py.
 
 `recalibrate` and `replan` compute and change nothing; they run in the child of a job. `enter_calibration` and `enter_plan` store
 a result together with the end of its journal entry, in one transaction; they run in the service. Heavy libraries (onnxruntime,
@@ -123,11 +123,6 @@ def replan(
     Raises:
         TooFewDataError: less than a day of weather measured, or a weather variable that nobody measures.
     """
-    from calibration.calibrate import present
-    from calibration.report import Calibration
-    from optim.choice import choose
-    from optim.search import search
-
     start = now.floor("h")
     horizon = pd.date_range(start, periods=config.jobs.horizon_h, freq="h")
     measured = measured_series(store, building, predictor.outputs, start - pd.Timedelta(hours=config.jobs.history_h), start)
@@ -136,11 +131,16 @@ def replan(
         hint = "A plan needs the recent past; wait for the readings of a day."
         raise TooFewDataError(what="the last fortnight", found=n_known, wanted=LEAST_MEASURED_H, hint=hint)
 
+    from calibration.calibrate import present
+    from calibration.report import Calibration
+    from optim.choice import choose
+    from optim.search import search
+
     record = store.last_calibration(is_accepted=True)
     calibration = None if record is None else Calibration.from_dict(record.data)
     own = own_schedule(building, record)
     past = past_inputs(measured, building, own)
-    future = expected_inputs(store, past.frame, building, own, start, config.jobs.horizon_h, at=now)
+    future = expected_inputs(store, measured.frame, past.frame, building, own, start, config.jobs.horizon_h, at=now)
     recent = past.frame.iloc[-2 * WARM_UP_H :]
     if calibration is None:
         parameters = building.parameter_space.defaults()

@@ -1,4 +1,4 @@
-"""The verbs on a building that lived: calibrations are stored with their verdict, plans with their promise, all in one transaction."""
+"""The verbs on a building that lived: calibrations stored with their verdict, plans with their promise, in one transaction."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_occupancy_is_expected_as_measured_on_the_same_type_of_day(site) -> None
     measured = measured_series(store, building, predictor.outputs, end - pd.Timedelta(hours=672), end)
     measured.frame["occupancy_share"] *= 0.5
     past = past_inputs(measured, building, own)
-    future = expected_inputs(store, past.frame, building, own, end, 168, at=NOW).frame
+    future = expected_inputs(store, measured.frame, past.frame, building, own, end, 168, at=NOW).frame
     usual = own.unroll(future.index, building.site.time_zone)["occupancy_share"]
     assert future["occupancy_share"].to_numpy() == pytest.approx(0.5 * usual.to_numpy())
 
