@@ -35,7 +35,7 @@ from models.pruning.granularity import FFN_UNIT, HEAD, INPUT
 from models.pruning.masks import Masks, Pruning
 from models.pruning.schedule import one_cycle
 from models.pruning.shrink import shrink
-from models.runtime.bundle import Bundle
+from models.runtime.bundle import GRAPH, MANIFEST, Bundle
 from models.runtime.session import open_graph, run_graph
 from simulation.dataset import Dataset, load_dataset
 
@@ -79,7 +79,7 @@ class TrainingConfig:
     learning_rate: float = 3e-3
     rise_share: float = 0.2
     weight_decay: float = 0.01
-    use_muon: bool = False
+    use_muon: bool = True
     temperature_weight: float = 4.0
     co2_weight: float = 1.0
     humidity_weight: float = 0.3
@@ -289,6 +289,9 @@ def train(
     """
     config = config or TrainingConfig()
     dataset = load_dataset(Path(dataset_folder))
+    held = dataset.where((dataset.windows["split"] == "validation").to_numpy())
+    if len(held) == 0:
+        raise BadDatasetError(path=dataset_folder, reason="no window has split 'validation'.")
     checkpoint = Path(f"{out_folder}.ckpt")
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     dense, core_s = fit(dataset, config, seed, checkpoint, progress)
@@ -296,11 +299,9 @@ def train(
 
     out_folder = Path(out_folder)
     out_folder.mkdir(parents=True, exist_ok=True)
-    graph = out_folder / "graph.onnx"
+    (out_folder / MANIFEST).unlink(missing_ok=True)  # an older bundle there stops vouching for the files that change now
+    graph = out_folder / GRAPH
     export_graph(network, graph)
-    held = dataset.where((dataset.windows["split"] == "validation").to_numpy())
-    if len(held) == 0:
-        raise BadDatasetError(path=dataset_folder, reason="no window has split 'validation'.")
     x_ntc = held.x_ntc[:, :, held.inputs.positions(network.inputs.names)]
     gap = graph_gap(network, graph, x_ntc[:4])
     y_nto = run_graph(open_graph(graph), x_ntc, len(held.outputs), n_threads=os.cpu_count() or 1)
