@@ -509,7 +509,7 @@ def say(answer: Answer, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table as Drawn
 
-    console = Console(soft_wrap=not sys.stdout.isatty())
+    console = Console(width=None if sys.stdout.isatty() else 220)
     if answer.text:
         console.print(answer.text, highlight=False, markup=False)
     for table in answer.tables:
