@@ -178,7 +178,8 @@ def _effect(
 
     return Effect(
         knob, season, end, value,
-        share("gas_coil_heat", "electric_reheat_heat"), share("coil_cooling"), share("fan_electricity"), share("facility_electricity"),
+        share("gas_coil_heat", "electric_reheat_heat"), share("coil_cooling"), share("fan_electricity"),
+        share("facility_electricity"),
         float((frame[temperatures] - base[temperatures]).to_numpy().mean()),
         float(frame[co2].to_numpy().max() - base[co2].to_numpy().max()),
         float((change / scale).max()),

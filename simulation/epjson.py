@@ -25,9 +25,9 @@ CACHE = Path(os.environ.get("SETWISE_CACHE", Path.home() / ".cache" / "setwise")
 
 # What the engine writes besides the ESO file costs time and disk, and nobody reads it.
 ALL_FILES = (
-    "csv", "mtr", "eso", "eio", "tabular", "sqlite", "json", "audit", "space_sizing", "zone_sizing", "system_sizing", "dxf", "bnd",
-    "rdd", "mdd", "mtd", "end", "shd", "dfs", "glhe", "delightin", "delighteldmp", "delightdfdmp", "edd", "dbg", "perflog", "sln",
-    "sci", "wrl", "screen", "extshd", "tarcog",
+    "csv", "mtr", "eso", "eio", "tabular", "sqlite", "json", "audit", "space_sizing", "zone_sizing", "system_sizing", "dxf",
+    "bnd", "rdd", "mdd", "mtd", "end", "shd", "dfs", "glhe", "delightin", "delighteldmp", "delightdfdmp", "edd", "dbg", "perflog",
+    "sln", "sci", "wrl", "screen", "extshd", "tarcog",
 )  # fmt: skip
 DROPPED = ("UtilityCost:", "EnvironmentalImpactFactors", "FuelFactors", "RunPeriodControl:", "OutputControl:Table")
 
@@ -119,8 +119,8 @@ def check_epjson(epjson: Epjson, file: str) -> None:
     """Find what the engine would ignore or crash on.
 
     Raises:
-        BadEpjsonError: an unknown object type or field (with a did-you-mean), or a name of a schedule, zone, construction or curve
-            that is not defined.
+        BadEpjsonError: an unknown object type or field (with a did-you-mean), or a name of a schedule, zone, construction or
+            curve that is not defined.
     """
     known = _known_fields()
     defined = {

@@ -56,7 +56,9 @@ def test_no_training_window_starts_in_the_third_week_and_every_fresh_one_does(of
         out = []
         for n in range(12):
             drawn = draw(campaign, office, n)
-            local = drawn.run.series.index[0] + pd.Timedelta(days=7, hours=-9)  # 05:00-08:00 UTC is local midnight: same date 9 h later
+            local = drawn.run.series.index[0] + pd.Timedelta(
+                days=7, hours=-9
+            )  # 05:00-08:00 UTC is local midnight: same date 9 h later
             out += [local + pd.Timedelta(hours=9 + 672 * w) for w in range(campaign.n_windows)]
         return out
 
@@ -68,7 +70,9 @@ def test_no_training_window_starts_in_the_third_week_and_every_fresh_one_does(of
 
 def test_held_out_climates_are_in_no_training_run(office: Building) -> None:
     training = {draw(Campaign("medium_office", 40, 1, seed=4), office, n).climate for n in range(40)}
-    held_out = {draw(Campaign("medium_office", 4, 1, seed=4, held_out=True, climates="held-out"), office, n).climate for n in range(4)}
+    held_out = {
+        draw(Campaign("medium_office", 4, 1, seed=4, held_out=True, climates="held-out"), office, n).climate for n in range(4)
+    }
     assert held_out == {"usa_ok_oklahoma", "usa_nj_newark"}
     assert not training & held_out
 

@@ -101,7 +101,10 @@ def test_energyplus_is_a_predictor_that_refuses_weather_it_does_not_read(office:
     x_btc = scenario.batch({"heating_setpoint": np.array([19.0, 21.0])})
     y_bto = predictor.predict(x_btc)
     assert y_bto.shape == (2, 48, len(office.outputs))
-    past, future = scenario.between(series.index[0], series.index[24]), scenario.between(series.index[24], series.index[-1] + pd.Timedelta(hours=1))
+    past, future = (
+        scenario.between(series.index[0], series.index[24]),
+        scenario.between(series.index[24], series.index[-1] + pd.Timedelta(hours=1)),
+    )
     given = predictor.given(past).predict(future.batch({}, n=1))
     np.testing.assert_allclose(given[0], seen[list(office.outputs.names)].to_numpy()[24:], rtol=1e-6)
     x_btc[:, :, predictor.inputs.position("outdoor_air_temperature")] += 3

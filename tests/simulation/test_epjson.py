@@ -48,7 +48,11 @@ def test_the_shipped_model_is_clean() -> None:
 def test_a_hard_sized_model_has_no_autosized_flow_and_no_sizing_objects() -> None:
     sized = hard_sized("medium_office", "usa_il_chicago")
     left = [
-        (t, n, f) for t, objects in sized.items() for n, o in objects.items() for f, v in o.items() if str(v).lower() == "autosize"
+        (t, n, f)
+        for t, objects in sized.items()
+        for n, o in objects.items()
+        for f, v in o.items()
+        if str(v).lower() == "autosize"
     ]
     assert left == []
     assert not [t for t in sized if t.startswith("Sizing")]

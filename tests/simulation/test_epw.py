@@ -31,7 +31,7 @@ def test_a_missing_row_is_named(tmp_path: Path) -> None:
 def test_a_file_cut_short_a_wild_value_and_a_stranger_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadWeatherFileError, match="has 2396 hourly rows"):
         read_epw(broken(tmp_path, lambda lines: lines[:2404]))
-    wild = lambda lines: [*lines[:20], lines[20].replace(lines[20].split(",")[6], "99.9", 1), *lines[21:]]  # noqa: E731
+    wild = lambda lines: [*lines[:20], lines[20].replace(lines[20].split(",")[6], "99.9", 1), *lines[21:]]
     with pytest.raises(BadWeatherFileError, match=r"row 21 field 7 is 99.9, wanted -70 .. 70"):
         read_epw(broken(tmp_path, wild))
     stranger = tmp_path / "x.epw"
