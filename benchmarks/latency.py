@@ -13,6 +13,8 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +31,11 @@ def middle_scenarios(inputs: Signature, batch: int, hours: int, rng: np.random.G
     change the time.
     """
     low, high = np.array([v.low for v in inputs]), np.array([v.high for v in inputs])
-    return low + (high - low) * rng.uniform(0.4, 0.6, (batch, hours, len(inputs)))
+    return np.asarray(low + (high - low) * rng.uniform(0.4, 0.6, (batch, hours, len(inputs))))
 
 
-def cpu_ms(call: object, at_least_s: float = 1.0) -> float:
+def cpu_ms(call: Callable[[], object], at_least_s: float = 1.0) -> float:
     """Return CPU milliseconds (user + system, all threads) per call, the best of five rounds."""
-    assert callable(call)
     call()
     best, rounds = float("inf"), 5
     for _ in range(rounds):
@@ -60,7 +61,7 @@ def measure(folder: Path, batches: list[int], seed: int = 0) -> dict[str, float]
     figures: dict[str, float] = {}
     for batch in batches:
         x_btc = middle_scenarios(bundle.inputs, batch, WINDOW_H, rng)
-        figures[f"ms_per_window_batch_{batch}"] = cpu_ms(lambda x=x_btc: predictor.predict(x)) / batch  # type: ignore[misc]
+        figures[f"ms_per_window_batch_{batch}"] = cpu_ms(partial(predictor.predict, x_btc)) / batch
     figures["gemm_gflops"] = gemm_gflops()
     figures["gemm_bound_ms"] = 2 * bundle.facts["n_weights"] * WINDOW_H / figures["gemm_gflops"] / 1e6
     return figures
@@ -68,7 +69,7 @@ def measure(folder: Path, batches: list[int], seed: int = 0) -> dict[str, float]
 
 def main(arguments: list[str]) -> None:
     """Measure and print one line of key=value pairs (`--json`: one object)."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks latency", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks latency", description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--batches", default="1,2,8,32,128", help="batch sizes, comma separated")
     parser.add_argument("--seed", type=int, default=0)

@@ -29,7 +29,7 @@ def l1(y: Tensor, radius: float) -> Tensor:
 def l21(w: Tensor, radius: float) -> Tensor:
     """Nearest point of the group-lasso ball, sum_j ||w_j||_2 <= radius: each column scaled by P_l1(n)_j / n_j."""
     n = w.norm(dim=0)
-    return w * (l1(n, radius) / n.clamp(min=1e-30))
+    return torch.as_tensor(w * (l1(n, radius) / n.clamp(min=1e-30)))
 
 
 def nuclear(w: Tensor, radius: float) -> Tensor:

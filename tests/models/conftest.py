@@ -16,6 +16,8 @@ from models.network import Network, NetworkConfig
 from models.runtime.bundle import Bundle
 from simulation.dataset import Dataset
 
+torch.set_num_threads(1)  # tensors this small only lose time between threads
+
 INPUTS = Signature(
     Variable("outdoor_air_temperature", TEMPERATURE, Role.WEATHER, -30, 50),
     Variable("wind_speed", WIND_SPEED, Role.WEATHER, 0, 25),

@@ -148,7 +148,7 @@ def test_trained_pruned_and_shipped_in_one_cycle(toy_dataset: Dataset, tmp_path:
     """
     save_dataset(toy_dataset, tmp_path / "dataset")
     seen: list[dict[str, float]] = []
-    config = replace(SMALL, n_steps=500, n_crops=8, learning_rate=1e-2)
+    config = replace(SMALL, n_steps=300, n_crops=6, learning_rate=1e-2)
     result = train(tmp_path / "dataset", tmp_path / "bundle", config, seed=0, progress=lambda done, n, facts: seen.append(facts))
     assert seen[0]["head"] == 0 and seen[-1]["head"] == seen[-1]["ffn_unit"] == 0.5
     assert result.n_weights < 0.8 * result.n_weights_dense
