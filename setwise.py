@@ -153,14 +153,20 @@ def prove(a: argparse.Namespace) -> Answer:
 # ------------------------------------------------------------------------------------------------------- before the gateway
 
 
-@verb("setwise audit medium_office", BUILDING, WORKERS, needs="simulate")
+@verb(
+    "setwise audit medium_office --knob infiltration --knob fan_pressure",
+    BUILDING,
+    option("--knob", action="append", help="only this one; repeat for several (all)"),
+    WORKERS,
+    needs="simulate",
+)
 def audit(a: argparse.Namespace) -> Answer:
     """Run every parameter and setting low and high in EnergyPlus, and fail on one that moves no output."""
     from building.description import load_building
     from simulation.audit import audit as run_audit
 
     with progress_bar(a, "runs") as progress:
-        return as_answer(run_audit(load_building(a.building), a.workers, progress))
+        return as_answer(run_audit(load_building(a.building), a.workers, progress, a.knob))
 
 
 @verb(

@@ -7,7 +7,7 @@ check that efficiencies may act after the predictor.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from building.description import Building
-from building.errors import DeadKnobError
+from building.errors import DeadKnobError, UnknownNameError, did_you_mean
 from building.plan import DEADBAND_K
 from building.variables import Role
 from simulation.energyplus import SPIN_UP_H, Run, simulate
@@ -37,6 +37,14 @@ SETTING_RANGES = {
     "outdoor_air_flow": (0.4, 5.0),
     "supply_air_temperature": (11.0, 18.0),
 }
+
+
+ADJUSTED = {
+    "burner_efficiency": ("cold", "burner_efficiency", 0.95),
+    "cooling_cop": ("warm", "cop_factor", 1.3),
+    "fan_pressure": ("warm", "fan_pressure", 1.3),
+}
+"""Efficiency -> season, adjustment of the engine's model, and its value (of the pressure: times the reference)."""
 
 
 @dataclass(frozen=True)
@@ -97,17 +105,28 @@ class Audit:
         return [n for n in names if max(e.greatest for e in self.effects if e.knob == n) < LEAST_SHARE]
 
 
-def audit(building: Building, n_workers: int | None = None, progress: Callable[..., None] = lambda *a: None) -> Audit:
+def audit(
+    building: Building,
+    n_workers: int | None = None,
+    progress: Callable[..., None] = lambda *a: None,
+    knobs: Collection[str] | None = None,
+) -> Audit:
     """Run every knob low and high.
 
     Args:
         building: whose knobs.
         n_workers: engines at a time; all cores when None. Each is a child process of its own, so threads spread them.
         progress: called with (done, total) after each run.
+        knobs: only these parameters, settings, occupancy shares and `ADJUSTED` efficiencies; all when None.
 
     Raises:
-        DeadKnobError: some knob moves no output. FailedRunError: a run failed.
+        UnknownNameError: a knob nobody has. DeadKnobError: some knob moves no output. FailedRunError: a run failed.
     """
+    known = [*building.parameter_space.names, *building.inputs.having(Role.SETTING, Role.OCCUPANCY).names, *ADJUSTED]
+    wanted = known if knobs is None else list(knobs)
+    for name in wanted:
+        if name not in known:
+            raise UnknownNameError(name=name, kind="knob", owner=f"'{building.name}'", hint=did_you_mean(name, known))
     cases: list[tuple[str, str, str, float | None, Run]] = []
     bases = {season: base_run(building, day) for season, day in SEASONS.items()}
     for season, base in bases.items():
@@ -118,14 +137,11 @@ def audit(building: Building, n_workers: int | None = None, progress: Callable[.
         for v in building.inputs.having(Role.SETTING, Role.OCCUPANCY):
             for end in ("low", "high"):
                 cases.append((v.name, season, end, None, replace(base, series=_moved(base.series, v.name, end))))
-    e = building.efficiency
-    adjustments = {
-        "burner_efficiency": ("cold", {"burner_efficiency": 0.95}),
-        "cooling_cop": ("warm", {"cop_factor": 1.3}),
-        "fan_pressure": ("warm", {"fan_pressure": 1.3 * e.reference_fan_pressure}),
-    }
-    for name, (season, adjust) in adjustments.items():
+    reference = {"fan_pressure": building.efficiency.reference_fan_pressure}
+    for name, (season, adjustment, value) in ADJUSTED.items():
+        adjust = {adjustment: value * reference.get(adjustment, 1.0)}
         cases.append((name, season, "adjusted", None, replace(bases[season], adjust=adjust)))
+    cases = [c for c in cases if c[0] in ("base", *wanted)]
     frames = []
     with ThreadPoolExecutor(n_workers or os.cpu_count()) as pool:
         for frame in pool.map(lambda c: simulate(building, c[4]), cases):
@@ -189,17 +205,17 @@ def _effect(
 def _efficiency_errors(bases: dict[str, pd.DataFrame], adjusted: dict[str, pd.DataFrame]) -> dict[str, float]:
     """Return the relative error of each final energy when the efficiency acts after the predictor instead of in the engine."""
     cold, warm = bases["cold"], bases["warm"]
-
-    def error(promised: float, simulated: float) -> float:
-        return promised / simulated - 1
-
-    gas = error(float(cold["gas_coil_heat"].sum()) / 0.95, float(adjusted["burner_efficiency"]["heating_gas"].sum()))
-    cooling = error(float(warm["cooling_electricity"].sum()) / 1.3, float(adjusted["cooling_cop"]["cooling_electricity"].sum()))
-    fans = error(float(warm["fan_electricity"].sum()) * 1.3, float(adjusted["fan_pressure"]["fan_electricity"].sum()))
-    fan_heat = error(float(warm["coil_cooling"].sum()), float(adjusted["fan_pressure"]["coil_cooling"].sum()))
+    burner, cop, pressure = (value for _, _, value in ADJUSTED.values())
+    promised = {  # efficiency -> figure, what acting after the predictor promises, what the engine reports
+        "burner_efficiency": [("gas_from_burner_efficiency", cold["gas_coil_heat"] / burner, "heating_gas")],
+        "cooling_cop": [("cooling_electricity_from_cop", warm["cooling_electricity"] / cop, "cooling_electricity")],
+        "fan_pressure": [
+            ("fan_electricity_from_pressure", warm["fan_electricity"] * pressure, "fan_electricity"),
+            ("coil_cooling_left_out_by_fan_heat", warm["coil_cooling"], "coil_cooling"),
+        ],
+    }
     return {
-        "gas_from_burner_efficiency": gas,
-        "cooling_electricity_from_cop": cooling,
-        "fan_electricity_from_pressure": fans,
-        "coil_cooling_left_out_by_fan_heat": fan_heat,
+        figure: float(expected.sum()) / float(frame[reported].sum()) - 1
+        for name, frame in adjusted.items()
+        for figure, expected, reported in promised[name]
     }
