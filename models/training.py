@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,17 @@ def optimisers_of(network: Network, config: TrainingConfig) -> list[torch.optim.
     return found
 
 
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Count denormals as zero: fading memories end in them, and they are slow. The caller's arithmetic is given back as it was."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@_denormals_flushed()
 def fit(
     dataset: Dataset, config: TrainingConfig, seed: int, checkpoint: Path | None = None, progress: Progress | None = None
 ) -> tuple[Network, float]:
@@ -223,7 +235,6 @@ def fit(
         BadCheckpointError: the checkpoint belongs to another training.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_flush_denormal(True)  # fading memories end in denormals, which are slow
     torch.manual_seed(seed)
     crops = Crops(dataset, device)
     network = Network(dataset.inputs, dataset.outputs, config.network)

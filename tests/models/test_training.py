@@ -161,3 +161,8 @@ def test_trained_pruned_and_shipped_in_one_cycle(toy_dataset: Dataset, tmp_path:
     assert result.bundle.accuracy["fan_r2"] == pytest.approx(result.accuracy["fan_r2"], abs=1e-5)
     assert result.bundle.core_hours["training"] > 0 and result.bundle.core_hours["campaign"] == 0.01
     assert not (tmp_path / "bundle.ckpt").exists()
+
+
+def test_training_gives_the_processor_back_its_small_numbers(toy_dataset: Dataset) -> None:
+    fit(toy_dataset, replace(SMALL, n_steps=1), seed=1)
+    assert np.float64(5e-324) * 1.0 > 0
