@@ -14,6 +14,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from building.errors import BadDescriptionError, IrregularTimeError, MissingExtraError, SetwiseError
+from building.errors import (
+    BadDescriptionError,
+    BadSeriesError,
+    IrregularTimeError,
+    MissingExtraError,
+    SetwiseError,
+    did_you_mean,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,13 +111,36 @@ def verb(
     return register
 
 
+def number(low: float, high: float = math.inf, kind: type[int] | type[float] = int) -> Callable[[str], float]:
+    """Return a reader of one number for `option(type=...)`; what lies outside is refused with its limits."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a {'whole ' if kind is int else ''}number") from None
+        if not low <= value <= high:
+            limits = f"at least {low:g}" if math.isinf(high) else f"{low:g} .. {high:g}"
+            raise argparse.ArgumentTypeError(f"{text} is not {limits}")
+        return value
+
+    return read
+
+
+def scheduler(text: str) -> str:
+    """Return the address of a dask scheduler as it was given."""
+    if not re.fullmatch(r"\w+://[^/\s]+:\d+/?", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no address like tcp://host:8786")
+    return text
+
+
 BUNDLE = option("bundle", type=Path, nargs="?", default=Path("bundles/medium_office"), help="folder of a bundle (%(default)s)")
 BUILDING = option("building", nargs="?", default="medium_office", help="a folder of buildings/, or a path (%(default)s)")
 CONFIG = option("--config", type=Path, help="service.toml; without it defaults and SETWISE_SECTION__KEY")
-WORKERS = option("--workers", type=int, help="processes of this machine (all cores)")
+WORKERS = option("--workers", type=number(1), help="processes of this machine (all cores)")
 MEASURED = option("measured", type=Path, help="hourly CSV: first column UTC time stamps, then variables by name, inside units")
 AT_BUNDLE = option("--bundle", type=Path, default=Path("bundles/medium_office"), help="folder of a bundle (%(default)s)")
-CLUSTER = option("--cluster", metavar="tcp://HOST:PORT", help="an existing dask cluster instead of this machine")
+CLUSTER = option("--cluster", type=scheduler, metavar="tcp://HOST:PORT", help="an existing dask cluster instead of this machine")
 
 
 # ---------------------------------------------------------------------------------------------------------------- the whole
@@ -138,7 +169,7 @@ def demo(a: argparse.Namespace) -> Answer:
 @verb(
     "setwise prove bundles/medium_office --plants 4 --seed 7",
     BUNDLE,
-    option("--plants", type=int, default=4, help="hidden buildings (%(default)s)"),
+    option("--plants", type=number(1), default=4, help="hidden buildings (%(default)s)"),
     WORKERS,
     needs="simulate",
 )
@@ -172,8 +203,8 @@ def audit(a: argparse.Namespace) -> Answer:
 @verb(
     "setwise simulate medium_office --runs 800 --out runs/first --seed 1",
     BUILDING,
-    option("--runs", type=int, default=800, help="simulations (%(default)s)"),
-    option("--windows", type=int, default=3, help="windows of four weeks per simulation (%(default)s)"),
+    option("--runs", type=number(1), default=800, help="simulations (%(default)s)"),
+    option("--windows", type=number(1), default=3, help="windows of four weeks per simulation (%(default)s)"),
     option("--out", type=Path, required=True, help="the campaign's folder; an interrupted campaign goes on from there"),
     option("--export", action="store_true", help="only cut what is finished into a dataset"),
     WORKERS,
@@ -236,7 +267,7 @@ def train(a: argparse.Namespace) -> Answer:
 @verb(
     "setwise evaluate bundles/medium_office --runs 24 --seed 5",
     BUNDLE,
-    option("--runs", type=int, default=24, help="fresh EnergyPlus runs (%(default)s)"),
+    option("--runs", type=number(1), default=24, help="fresh EnergyPlus runs (%(default)s)"),
     option("--climates", choices=("training", "held-out"), default="training", help="those of the campaign, or those in none"),
     WORKERS,
     needs="simulate",
@@ -264,7 +295,7 @@ def calibrate(a: argparse.Namespace) -> Answer:
     from calibration.report import text_report
 
     building, predictor = opened(a.bundle)
-    measured = building.with_sun(read_frame(a.measured))
+    measured = read_measured(building, a.measured)
     with progress_bar(a, "evaluations") as progress:
         made = fit(
             predictor,
@@ -293,7 +324,7 @@ def calibrate(a: argparse.Namespace) -> Answer:
     AT_BUNDLE,
     option("--calibration", type=Path, help="from setwise calibrate; without it default parameters are used"),
     option("--forecast", type=Path, help="hourly CSV of weather and occupancy; without it recent days are repeated, and said so"),
-    option("--hours", type=int, default=168, help="how far to plan (%(default)s)"),
+    option("--hours", type=number(24, 336), default=168, help="how far to plan, 24 to 336 (%(default)s)"),
     option("--out", type=Path, help="write the plan here"),
 )
 def optimise(a: argparse.Namespace) -> Answer:
@@ -304,8 +335,8 @@ def optimise(a: argparse.Namespace) -> Answer:
     result = replan(
         predictor,
         building,
-        building.with_sun(read_frame(a.measured)),
-        read_json(a.calibration) if a.calibration else None,
+        read_measured(building, a.measured),
+        read_calibration(a.calibration) if a.calibration else None,
         read_frame(a.forecast) if a.forecast else None,
         hours=a.hours,
         seed=a.seed,
@@ -337,8 +368,8 @@ def optimise(a: argparse.Namespace) -> Answer:
     option("--building", default="medium_office", help="a folder of buildings/, or a path (%(default)s)"),
     option("--points", type=Path, help="points file; that of the building without it"),
     option("--host", default="localhost", help="broker (%(default)s)"),
-    option("--port", type=int, default=1883, help="its port (%(default)s)"),
-    option("--hours-per-second", type=float, default=24.0, help="speed; 0.000278 is real time (%(default)s)"),
+    option("--port", type=number(1, 65535), default=1883, help="its port (%(default)s)"),
+    option("--hours-per-second", type=number(1e-5, kind=float), default=24.0, help="speed; 0.000278 is real time (%(default)s)"),
 )
 def replay(a: argparse.Namespace) -> Answer:
     """Play a recorded CSV over MQTT as the building would have, with its clock; for a service with [clock] source = "topic"."""
@@ -457,16 +488,53 @@ def read_frame(path: Path) -> pd.DataFrame:
     """Read an hourly CSV: first column time stamps (without a zone they are UTC), then one column per variable, inside units.
 
     Raises:
-        IrregularTimeError: a first column that is no time.
+        BadSeriesError: not a CSV. IrregularTimeError: a first column that is no time.
     """
     import pandas as pd
 
-    frame = pd.read_csv(path, index_col=0)
+    try:
+        frame = pd.read_csv(path, index_col=0)
+    except ValueError as e:  # pandas' own errors and those of the encoding are ValueErrors
+        wanted = "wanted: a header, then one line per hour"
+        raise BadSeriesError(what=path, reason=f"not a CSV file ({str(e).strip()}); {wanted}.") from e
     try:
         frame.index = pd.to_datetime(frame.index, utc=True, format="ISO8601").rename("time")
     except (ValueError, TypeError) as e:
         raise IrregularTimeError(what=path, step_min=60, where="its first column", reason=f"not ISO 8601 time stamps: {e}") from e
     return frame
+
+
+def read_measured(building: Building, path: Path) -> pd.DataFrame:
+    """Read what a building measured: the columns that are its variables, as numbers, with the sun on its facades.
+
+    Raises:
+        See `read_frame`. MissingColumnError: no variable of the building, or no sun. NotFiniteError: text among the numbers.
+    """
+    from building.checks import as_numbers
+
+    frame = read_frame(path)
+    known = {*building.inputs.names, *building.outputs.names}
+    columns = [str(c) for c in frame.columns if c in known]
+    if not columns:
+        hint = did_you_mean(str(next(iter(frame.columns), "")), known)
+        raise BadSeriesError(what=path, reason=f"no column is a variable of '{building.name}'.{hint}")
+    return building.with_sun(as_numbers(frame, columns, str(path)), str(path))
+
+
+def read_calibration(path: Path) -> Any:
+    """Read what `setwise calibrate --out` wrote. Raises BadDescriptionError: something else, or a refused calibration."""
+    from calibration.report import Calibration
+
+    data = read_json(path)
+    try:
+        Calibration.from_dict(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        reason = f"not a calibration ({type(e).__name__}: {e}); write one with 'setwise calibrate measured.csv --out {path}'."
+        raise BadDescriptionError(file=path, reason=reason) from e
+    if not data["is_accepted"]:
+        told = f"this calibration was refused: {'; '.join(data['refusals'])}. Without it default parameters are used."
+        raise BadDescriptionError(file=path, reason=told)
+    return data
 
 
 def read_json(path: Path) -> Any:
@@ -586,17 +654,25 @@ def stage_bars(a: argparse.Namespace) -> Iterator[Callable[[str, int | None], Pr
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
         TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
     )  # fmt: skip
+    is_moving = False
     with Bars(*columns, console=Console(stderr=True)) as bars:
 
         def open_stage(label: str, total: int | None) -> Progress:
             task = bars.add_task(label, total=total, note="")
 
             def advance(done: float, total: float | None = None, note: str = "", *_more: object) -> None:
+                nonlocal is_moving
+                is_moving = True
                 bars.update(task, completed=done, total=total, note=note)
 
             return advance
 
-        yield open_stage
+        try:
+            yield open_stage
+        except BaseException:
+            for task in [] if is_moving else bars.task_ids:
+                bars.remove_task(task)  # refused before anything moved: the sentence alone says it
+            raise
 
 
 @contextmanager
@@ -620,7 +696,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line: every verb with its options, summary and example."""
     common = argparse.ArgumentParser(add_help=False)
     group = common.add_argument_group("everywhere")
-    group.add_argument("--seed", type=int, default=0, help="of everything random; same seed, same answer (%(default)s)")
+    group.add_argument("--seed", type=number(0), default=0, help="of everything random; same seed, same answer (%(default)s)")
     group.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     group.add_argument("--quiet", action="store_true", help="no progress bars")
     group.add_argument("--debug", action="store_true", help="on an error, the whole traceback")
@@ -664,9 +740,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if a.json:
             facts = e.facts if isinstance(e, SetwiseError) else {}
-            print(json.dumps(plain({"error": type(e).__name__, "message": str(e), "facts": facts}), allow_nan=False))
-        print(f"setwise: {e}", file=sys.stderr)
+            print(json.dumps(plain({"error": type(e).__name__, "message": in_words(e), "facts": facts}), allow_nan=False))
+        print(f"setwise: {in_words(e)}", file=sys.stderr)
         return 2
+
+
+def in_words(error: Exception) -> str:
+    """Return an error as a sentence; one of the system without its number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}."
+    return str(error)
 
 
 if __name__ == "__main__":

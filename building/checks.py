@@ -32,7 +32,7 @@ def check_frame(frame: pd.DataFrame, signature: Signature, max_gap_h: float = 0,
     if missing:
         raise MissingColumnError(what=what, n_missing=len(missing), n_wanted=len(signature), missing=", ".join(missing))
     check_steps(frame.index, 60, what)
-    out = _numbers(frame, list(signature.names), what)
+    out = as_numbers(frame, list(signature.names), what)
     values = out.to_numpy()
     bad = ~np.isfinite(values) if max_gap_h <= 0 else np.isinf(values)
     if bad.any():
@@ -48,8 +48,12 @@ def check_frame(frame: pd.DataFrame, signature: Signature, max_gap_h: float = 0,
     return out
 
 
-def _numbers(frame: pd.DataFrame, names: list[str], what: str) -> pd.DataFrame:
-    """Return these columns as floats; text such as ``unknown`` is refused by name, never taken for a gap."""
+def as_numbers(frame: pd.DataFrame, names: list[str], what: str = "the frame") -> pd.DataFrame:
+    """Return these columns as floats; text such as ``unknown`` is refused by name, never taken for a gap.
+
+    Raises:
+        NotFiniteError: text. ShapeError: two columns of one name.
+    """
     repeated = [n for n in names if isinstance(frame[n], pd.DataFrame)]
     if repeated:
         raise ShapeError(what=f"'{repeated[0]}' in {what}", shape=frame[repeated[0]].shape, wanted="one column")

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from building.errors import BadDescriptionError, ShapeError, UnknownKeyError, UnknownNameError, did_you_mean
+from building.errors import BadDescriptionError, MissingColumnError, ShapeError, UnknownKeyError, UnknownNameError, did_you_mean
 from building.indices.limits import Limits, with_overrides
 from building.parameters import Parameter, ParameterSpace
 from building.plan import WeekProfile
@@ -210,8 +210,18 @@ class Building:
         """Return the greatest change per hour of each setting that has one."""
         return {n: d.ramp for n, d in self.facts.settings.items() if d.ramp is not None}
 
-    def with_sun(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return `frame` with the beam on each facade added, from `direct_normal_irradiance` and the site's place."""
+    def with_sun(self, frame: pd.DataFrame, what: str = "the frame") -> pd.DataFrame:
+        """Return `frame` with the beam on each facade added, from `direct_normal_irradiance` and the site's place.
+
+        Args:
+            frame: hourly, UTC.
+            what: how errors call the frame.
+
+        Raises:
+            MissingColumnError: no `direct_normal_irradiance`.
+        """
+        if "direct_normal_irradiance" not in frame:
+            raise MissingColumnError(what=what, n_missing=1, n_wanted=1, missing="direct_normal_irradiance")
         beams = beam_irradiance(
             pd.DatetimeIndex(frame.index),
             frame["direct_normal_irradiance"].to_numpy(dtype=float),

@@ -8,6 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +22,7 @@ import pytest
 
 import setwise
 from building.description import Building, load_building
-from building.errors import BadBundleError, IrregularTimeError
+from building.errors import BadBundleError, BadDescriptionError, IrregularTimeError
 from building.variables import Role
 from setwise import Answer, Table, main
 from simulation.rc import RcPredictor
@@ -334,6 +335,9 @@ def test_replay_says_what_the_points_file_of_the_service_understands(tmp_path: P
             "--quiet",
         ]
         assert main(arguments) == 0
+        n_sent, deadline = len(index) + int(measured.notna().to_numpy().sum()), time.monotonic() + 20
+        while len(heard) < n_sent and time.monotonic() < deadline:
+            time.sleep(0.01)
         listener.disconnect()
         listener.loop_stop()
 
@@ -435,3 +439,102 @@ def unchanged_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [n for n in os.environ if n.startswith("SETWISE_") and "__" in n]:
         monkeypatch.delenv(name)
     yield
+
+
+# ---------------------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["optimise", "m.csv", "--hours", "0"], "--hours: 0 is not 24 .. 336"),
+        (["prove", "--plants", "0"], "--plants: 0 is not at least 1"),
+        (["prove", "--plants", "two"], "--plants: 'two' is not a whole number"),
+        (["evaluate", "--seed", "-1"], "--seed: -1 is not at least 0"),
+        (["replay", "m.csv", "--port", "99999"], "--port: 99999 is not 1 .. 65535"),
+        (["replay", "m.csv", "--hours-per-second", "0"], "--hours-per-second: 0 is not at least"),
+        (["replay", "m.csv", "--hours-per-second", "nan"], "--hours-per-second: nan is not at least"),
+        (["simulate", "--out", "x", "--cluster", "here"], "--cluster: 'here' is no address like tcp://host:8786"),
+        (["serv"], "invalid choice: 'serv'"),
+    ],
+)
+def test_an_argument_that_cannot_be_is_refused_with_its_limits(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+HEAD = "time,outdoor_air_temperature,direct_normal_irradiance"
+FIRST = "2026-01-05T08:00Z"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", "not a CSV file"),
+        (b"\x83\x00\xff", "not a CSV file"),
+        (b"a\nb\nc,d,e\n", "not a CSV file"),
+        (
+            f"time,outdor_air_temperature\n{FIRST},1\n".encode(),
+            "no column is a variable of 'two_node'. Did you mean 'outdoor_air_t",
+        ),
+        (f"time,outdoor_air_temperature\n{FIRST},1\n".encode(), "lacks 1 of the 1 columns asked for: direct_normal_irradiance"),
+        (
+            f"{HEAD}\n{FIRST},unknown,0\n".encode(),
+            "1 values that are not numbers in 'outdoor_air_temperature', the first at 2026",
+        ),
+        (f"{HEAD}\n{FIRST},1,0\n2026-01-05T10:00Z,1,0\n".encode(), "at 2026-01-05 10:00:00+00:00 it does not"),
+    ],
+)
+def test_a_file_that_is_no_measured_frame_is_refused_in_one_sentence(
+    text: bytes, said: str, two_node: Building, rc: RcPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(setwise, "opened", lambda _bundle: (two_node, rc))
+    file = tmp_path / "measured.csv"
+    file.write_bytes(text)
+    for verb in ("calibrate", "optimise"):
+        assert main([verb, str(file)]) == 2
+        err = capsys.readouterr().err.strip()
+        assert said in err
+        assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not a calibration"),
+        ('{"parameters": {}}', "not a calibration"),
+        (None, "no such file or directory."),
+    ],
+)
+def test_a_file_that_is_no_calibration_is_refused(
+    text: str | None, said: str, tmp_path: Path, month: pd.DataFrame, two_node: Building, rc: RcPredictor,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(setwise, "opened", lambda _bundle: (two_node, rc))
+    month.iloc[:48].to_csv(tmp_path / "measured.csv")
+    file = tmp_path / "calibration.json"
+    if text is not None:
+        file.write_text(text)
+    assert main(["optimise", str(tmp_path / "measured.csv"), "--calibration", str(file)]) == 2
+    assert capsys.readouterr().err.startswith(f"setwise: {file}: {said}")
+
+
+def test_a_calibration_that_was_refused_is_not_planned_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from calibration.report import Calibration
+
+    monkeypatch.setattr(Calibration, "from_dict", lambda _data: None)
+    file = tmp_path / "calibration.json"
+    file.write_text('{"is_accepted": false, "refusals": ["facility_electricity: CV(RMSE) 0.41, at most 0.30"]}')
+    with pytest.raises(BadDescriptionError, match=r"this calibration was refused: facility_electricity: CV\(RMSE\) 0\.41"):
+        setwise.read_calibration(file)
+
+
+def test_a_missing_file_is_said_without_the_systems_number(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["replay", str(tmp_path / "nope.csv")]) == 2
+    assert capsys.readouterr().err.strip() == f"setwise: {tmp_path / 'nope.csv'}: no such file or directory."

@@ -72,7 +72,7 @@ def load_bundle(path: str | Path) -> Bundle:
     folder = Path(path)
     try:
         facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError as e:
+    except (FileNotFoundError, NotADirectoryError) as e:
         raise BadBundleError(path=folder, reason=f"there is no {MANIFEST}; this is not a bundle.") from e
     except (json.JSONDecodeError, UnicodeDecodeError) as e:
         raise BadBundleError(path=folder, reason=f"{MANIFEST} is not JSON: {e}") from e
