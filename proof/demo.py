@@ -188,7 +188,7 @@ def _wait_for_interrupt() -> None:
 
 
 def _play(plant: Plant, service: _Service, broker: Broker, open_stage: OpenStage, began: float) -> Demo:
-    advance = open_stage("the hidden building lives four weeks", 1)
+    advance = open_stage("a hidden building lives 4 weeks", 1)
     truth = plant.live()
     measured = measure(plant, truth)
     history = measured[measured.index < plant.planned_from]
@@ -198,24 +198,24 @@ def _play(plant: Plant, service: _Service, broker: Broker, open_stage: OpenStage
         played = _replay(plant, broker, history, advance)
         service.wait_for_readings(plant.planned_from)
         service.post("/v1/forecasts", _forecast(plant, truth))
-        advance = open_stage("calibrating to it", 1)
+        advance = open_stage("calibrating", 1)
         calibrated = service.follow(service.post("/v1/calibrations")["job"])
         advance(1)
         verdict = service.get("/v1/calibration")["last"]["calibration"]
-        advance = open_stage("searching the settings of the coming week", 1)
+        advance = open_stage("searching next week's settings", 1)
         if calibrated == "done":  # an accepted calibration plans at once
             service.follow(service.newest_job("plan"))
         advance(1)
         is_planned = calibrated == "done"
         plan = service.get("/v1/plan") if is_planned else {"meta": {}, "settings": {}, "stamps": []}
         baseline = service.get("/v1/front")["baseline"] if is_planned else "own"
-        advance = open_stage("the week, steered over MQTT", WEEK_H)
+        advance = open_stage("next week, steered over MQTT", WEEK_H)
         lived = plant.live(_frame(plan)) if is_planned else truth
         said = measure(plant, lived)
         week = said[said.index >= plant.planned_from]
         steered = _replay(plant, broker, week, advance, bms.wait_for)
         arrived, n_setpoints = bms.settings(pd.DatetimeIndex(week.index)), bms.n_heard
-    advance = open_stage("the same week in the simulator, with and without", 2)
+    advance = open_stage("next week, simulated both ways", 2)
     without = truth if baseline == "own" else plant.live(_raised(plant, truth))
     advance(1)
     with_plan = plant.live(arrived)
