@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch comes with the extra 'train'")
+pytest.importorskip("torch", reason="torch comes with the extra 'train'")
+
+import torch
 
 from building.description import Building
 from building.variables import Role
