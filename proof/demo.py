@@ -9,50 +9,32 @@ the weather and occupancy that will come.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import re
-import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import paho.mqtt.client as paho
 import pandas as pd
-from paho.mqtt.enums import CallbackAPIVersion
 
-from building.description import Building, load_building
-from building.errors import BrokerError, ServiceFailedError
-from building.plan import WeekProfile
+from building.description import load_building
 from building.scenario import Scenario
 from building.sun import BEAM_COLUMNS
 from building.variables import Role
 from models.runtime.bundle import load_bundle
 from optim.outlook import Outlook
 from optim.references import own_plan, raised_plan
+from proof.bms import Bms
 from proof.broker import Broker, start_broker
+from proof.gateway import VALID_FOR, Gateway, commissioned
 from proof.kpis import Kpis, is_air_no_worse, is_comfort_no_worse, kpis
 from proof.plants import WEEK_H, Plant, draw_plant, measure
 from proof.player import Replay, replay
-from proof.site import Site
 
 BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "medium_office"
 AS_FAST_AS_HEARD = 1e9
-VALID_FOR = pd.Timedelta(minutes=90)
-COMMIT_S = 2.0
-START_LIMIT_S = 60.0
-STEP_LIMIT_S = 30.0
-JOB_LIMIT_S = 600.0
 
 OpenStage = Callable[[str, int], Callable[[int], None]]
 
@@ -173,7 +155,7 @@ def demo(
     with (
         tempfile.TemporaryDirectory(prefix="setwise-demo-") as folder,
         start_broker() as broker,
-        _service(Path(folder), plant, broker, bundle) as service,
+        commissioned(Path(folder), plant, broker, bundle) as service,
     ):
         result = _play(plant, service, broker, open_stage, began)
         on_result(result, service.token)
@@ -187,14 +169,14 @@ def _wait_for_interrupt() -> None:
         threading.Event().wait()
 
 
-def _play(plant: Plant, service: _Service, broker: Broker, open_stage: OpenStage, began: float) -> Demo:
+def _play(plant: Plant, service: Gateway, broker: Broker, open_stage: OpenStage, began: float) -> Demo:
     advance = open_stage("a hidden building lives 4 weeks", 1)
     truth = plant.live()
     measured = measure(plant, truth)
     history = measured[measured.index < plant.planned_from]
     advance(1)
     advance = open_stage("its sensors speak over MQTT", len(history))
-    with _Bms(plant.building, broker) as bms:
+    with Bms(plant.building, broker, VALID_FOR) as bms:
         played = _replay(plant, broker, history, advance)
         service.wait_for_readings(plant.planned_from)
         service.post("/v1/forecasts", _forecast(plant, truth))
@@ -277,189 +259,3 @@ def _raised(plant: Plant, truth: pd.DataFrame) -> pd.DataFrame:
     past, week = scenario.between(truth.index[0], plant.planned_from), scenario.between(plant.planned_from, end)
     outlook = Outlook.of(plant.building, past, week, plant.building.outputs)
     return raised_plan(outlook, own_plan(outlook))[0].frame
-
-
-class _Bms:
-    """The building's side of the commands: hears setpoints, echoes them, remembers for which hour they were."""
-
-    def __init__(self, building: Building, broker: Broker) -> None:
-        self._site = Site(building)
-        self._settings = building.settings.names
-        self._heard: dict[tuple[pd.Timestamp, str], float] = {}
-        self._news = threading.Condition()
-        self.n_heard = 0
-        self._client = paho.Client(CallbackAPIVersion.VERSION2)
-        self._client.on_message = self._on_message
-        self._client.connect(broker.host, broker.port)
-        self._client.subscribe([(c["topic"], 1) for c in self._site.commands.values()])
-
-    def __enter__(self) -> _Bms:
-        self._client.loop_start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
-        setting, value, echo = self._site.obey(message.topic, bytes(message.payload))
-        until = pd.Timestamp(json.loads(message.payload)["valid_until"]).tz_convert("UTC")
-        with self._news:
-            self._heard[(until - VALID_FOR).floor("h"), setting] = value
-            self.n_heard += 1
-            self._news.notify_all()
-        if echo is not None:
-            self._client.publish(*echo, qos=1)
-
-    def wait_for(self, hour: pd.Timestamp) -> None:
-        """Wait until every setting of an hour has arrived. Raises BrokerError when one does not."""
-        with self._news:
-            arrived = self._news.wait_for(lambda: all((hour, n) in self._heard for n in self._settings), STEP_LIMIT_S)
-        if not arrived:
-            missing = [n for n in self._settings if (hour, n) not in self._heard]
-            host, port = "the demo's broker", 0
-            raise BrokerError(
-                host=host, port=port, reason=f"no setpoint of {', '.join(missing)} for {hour} within {STEP_LIMIT_S:g} s"
-            )
-
-    def settings(self, hours: pd.DatetimeIndex) -> pd.DataFrame:
-        """Return what was heard for each hour."""
-        return pd.DataFrame({n: [self._heard[hour, n] for hour in hours] for n in self._settings}, index=hours)
-
-
-class _Service:
-    """`setwise serve` as its own process, asked over HTTP."""
-
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, folder: Path, port: int) -> None:
-        self._process = process
-        self._log = log
-        self._token_file = folder / "token"
-        self.address = f"http://127.0.0.1:{port}/"
-
-    @property
-    def token(self) -> str:
-        """The access token, as printed at the service's first start."""
-        found = re.search(r"Access token, shown once: (\S+)", self._log.read_text(encoding="utf-8", errors="replace"))
-        return found.group(1) if found else ""
-
-    def get(self, path: str) -> Any:
-        """Return the JSON of a GET."""
-        return self._ask(urllib.request.Request(self.address + path.lstrip("/")))
-
-    def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Return the JSON of a POST."""
-        data = json.dumps(body or {}).encode()
-        headers = {"Content-Type": "application/json"}
-        return self._ask(urllib.request.Request(self.address + path.lstrip("/"), data, headers, method="POST"))
-
-    def _ask(self, request: urllib.request.Request) -> Any:
-        request.add_header("Authorization", f"Bearer {self.token}")
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as e:
-            raise ServiceFailedError(reason=f"{request.full_url} answered {e.code}: {e.read().decode()[:400]}") from e
-        except OSError as e:
-            raise ServiceFailedError(reason=f"{request.full_url}: {e}. {self.last_words()}") from e
-
-    def wait_until_up(self) -> None:
-        """Wait for /healthz. Raises ServiceFailedError with the service's last words."""
-        deadline = time.monotonic() + START_LIMIT_S
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                with urllib.request.urlopen(self.address + "healthz", timeout=5):
-                    return
-            except OSError:
-                time.sleep(0.1)
-        raise ServiceFailedError(reason=f"it did not come up. {self.last_words()}")
-
-    def wait_for_readings(self, until: pd.Timestamp) -> None:
-        """Wait until the last hour before `until` is in the store."""
-        wanted = until - pd.Timedelta(hours=1)
-        deadline = time.monotonic() + STEP_LIMIT_S
-        while time.monotonic() < deadline:
-            last = self.get("/v1/status")["last_reading"]
-            if last is not None and pd.Timestamp(last) >= wanted:
-                time.sleep(COMMIT_S)  # what arrived with it is committed within this time
-                return
-            time.sleep(0.2)
-        raise ServiceFailedError(reason=f"the readings of {wanted} did not arrive within {STEP_LIMIT_S:g} s")
-
-    def newest_job(self, kind: str) -> int:
-        """Return the newest job of a kind, waiting for it to appear."""
-        deadline = time.monotonic() + STEP_LIMIT_S
-        while time.monotonic() < deadline:
-            jobs = self.get(f"/v1/jobs?kind={kind}&limit=1")
-            if jobs:
-                return int(jobs[0]["id"])
-            time.sleep(0.2)
-        raise ServiceFailedError(reason=f"no {kind} job was started")
-
-    def follow(self, job: int) -> str:
-        """Wait for a job and return its outcome: done or refused. Raises ServiceFailedError for any other end."""
-        deadline = time.monotonic() + JOB_LIMIT_S
-        while time.monotonic() < deadline:
-            found = self.get(f"/v1/jobs/{job}")
-            if found["outcome"] in ("done", "refused"):
-                return str(found["outcome"])
-            if found["outcome"] != "running":
-                raise ServiceFailedError(reason=f"job {job} ({found['kind']}) ended as {found['outcome']}: {found['log'][-600:]}")
-            time.sleep(0.3)
-        raise ServiceFailedError(reason=f"job {job} took longer than {JOB_LIMIT_S:g} s")
-
-    def last_words(self) -> str:
-        """Return the end of the service's log."""
-        return "Its last words: " + self._log.read_text(encoding="utf-8", errors="replace")[-800:].strip()
-
-
-@contextmanager
-def _service(folder: Path, plant: Plant, broker: Broker, bundle: Path) -> Iterator[_Service]:
-    """Commission and start the service: the building's description with its operator's own schedule, the bundle, the broker."""
-    site = folder / plant.building.name
-    shutil.copytree(plant.building.folder, site)
-    (site / "baseline.toml").write_text(_toml(plant.habits), encoding="utf-8")
-    port = _free_port()
-    environment = os.environ | {
-        "SETWISE_BUILDING__NAME": str(site),
-        "SETWISE_BUILDING__BUNDLE": str(bundle.resolve()),
-        "SETWISE_MQTT__HOST": broker.host,
-        "SETWISE_MQTT__PORT": str(broker.port),
-        "SETWISE_STORE__URL": f"sqlite:///{folder / 'setwise.db'}",
-        "SETWISE_API__PORT": str(port),
-        "SETWISE_API__TOKEN_FILE": str(folder / "token"),
-        "SETWISE_JOBS__CALIBRATION": "never",
-        "SETWISE_JOBS__PLAN": "never",
-        "SETWISE_JOBS__THREADS": str(os.cpu_count() or 1),
-        "SETWISE_GUARD__MAX_PLAN_AGE_H": str(WEEK_H + 1),
-        "SETWISE_PUBLISH__STEP_MIN": "60",
-        "SETWISE_PUBLISH__VALID_FOR_MIN": str(int(VALID_FOR / pd.Timedelta(minutes=1))),
-        "SETWISE_CLOCK__SOURCE": "topic",
-    }
-    log = folder / "service.log"
-    with open(log, "wb") as out:
-        command = [sys.executable, "-m", "setwise", "serve"]
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
-    try:
-        service = _Service(process, log, folder, port)
-        service.wait_until_up()
-        yield service
-    finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
-
-
-def _toml(profile: WeekProfile) -> str:
-    tables = profile.to_dict()
-    return "\n".join(
-        f"[{name}]\n" + "".join(f"{day} = {hours}\n" for day, hours in days.items()) for name, days in tables.items()
-    )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,0 +1,74 @@
+"""The building's side of the commands: a BMS that hears setpoints over MQTT, echoes them and remembers them."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import paho.mqtt.client as paho
+import pandas as pd
+from paho.mqtt.enums import CallbackAPIVersion
+
+from building.description import Building
+from building.errors import BrokerError
+from proof.broker import Broker
+from proof.site import Site
+
+STEP_LIMIT_S = 30.0
+
+
+class Bms:
+    """Hears setpoints, echoes them, remembers for which hour they were.
+
+    Args:
+        building: whose commands, as its points.toml says.
+        broker: where they arrive.
+        valid_for: how long a setpoint holds after the start of its step, as the service is configured.
+    """
+
+    def __init__(self, building: Building, broker: Broker, valid_for: pd.Timedelta) -> None:
+        self._broker = broker
+        self._valid_for = valid_for
+        self._site = Site(building)
+        self._settings = building.settings.names
+        self._heard: dict[tuple[pd.Timestamp, str], float] = {}
+        self._news = threading.Condition()
+        self.n_heard = 0
+        self._client = paho.Client(CallbackAPIVersion.VERSION2)
+        self._client.on_message = self._on_message
+        self._client.connect(broker.host, broker.port)
+        self._client.subscribe([(c["topic"], 1) for c in self._site.commands.values()])
+
+    def __enter__(self) -> Bms:
+        self._client.loop_start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
+        setting, value, echo = self._site.obey(message.topic, bytes(message.payload))
+        until = pd.Timestamp(json.loads(message.payload)["valid_until"]).tz_convert("UTC")
+        with self._news:
+            self._heard[(until - self._valid_for).floor("h"), setting] = value
+            self.n_heard += 1
+            self._news.notify_all()
+        if echo is not None:
+            self._client.publish(*echo, qos=1)
+
+    def wait_for(self, hour: pd.Timestamp) -> None:
+        """Wait until every setting of an hour has arrived. Raises BrokerError when one does not."""
+        with self._news:
+            arrived = self._news.wait_for(lambda: all((hour, n) in self._heard for n in self._settings), STEP_LIMIT_S)
+        if not arrived:
+            missing = [n for n in self._settings if (hour, n) not in self._heard]
+            raise BrokerError(
+                host=self._broker.host,
+                port=self._broker.port,
+                reason=f"no setpoint of {', '.join(missing)} for {hour} within {STEP_LIMIT_S:g} s",
+            )
+
+    def settings(self, hours: pd.DatetimeIndex) -> pd.DataFrame:
+        """Return what was heard for each hour."""
+        return pd.DataFrame({n: [self._heard[hour, n] for hour in hours] for n in self._settings}, index=hours)
