@@ -25,6 +25,7 @@ const ms = (text) => (text ? Date.parse(text) : NaN);
 const when = (text) => text ? new Date(text).toLocaleString("en-GB", { timeZone: zone, weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }) : "–";
 const words = (name) => name.replaceAll("_", " ").replace("co2", "CO₂");
 const share = (value) => Number.isFinite(value) ? `${(value * 100).toFixed(1)} %` : "–";
+const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}` : "");
 const put = (node, ...children) => id(node).replaceChildren(...children.filter(Boolean));
 const widthOf = (node) => Math.max(280, id(node).clientWidth);
 
@@ -41,7 +42,8 @@ function figure(name, value, unit, note) {
 }
 
 function table(heads, rows) {
-  const head = element("tr", {}, ...heads.map((h) => element("th", { scope: "col" }, h)));
+  const isNumber = (column) => rows.length > 0 && typeof rows[0][column] === "number";
+  const head = element("tr", {}, ...heads.map((h, i) => element("th", isNumber(i) ? { scope: "col", class: "number" } : { scope: "col" }, h)));
   const body = rows.map((cells) => element("tr", {}, ...cells.map((c) =>
     c instanceof Node ? element("td", {}, c) : element("td", typeof c === "number" ? { class: "number" } : {}, typeof c === "number" ? number(c) : String(c)))));
   return element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
@@ -73,7 +75,7 @@ function drawSetpoints(setpoints) {
     s.published ? `${s.published}, until ${new Date(s.valid_until).toLocaleTimeString("en-GB", { timeZone: zone, hour: "2-digit", minute: "2-digit" })}` : "not sent")));
   const source = setpoints.origin === "optimised" ? `From the plan of ${when(setpoints.plan_issued)}.` : "From the building's own schedule.";
   const mode = setpoints.mode === "advise" ? " Advice only: nothing is published." : "";
-  id("setpoints-why").textContent = `${source}${mode} ${setpoints.notes.join(" ")}`;
+  id("setpoints-why").textContent = `${source}${mode} ${setpoints.notes.map(sentence).join(" ")}`;
 }
 
 const OBJECTIVES = { energy: ["HVAC energy", "kWh"], discomfort: ["Discomfort", "K·h per zone"], co2_excess: ["CO₂ excess", "ppm·h per zone"], moisture_risk: ["Moisture risk", "share·h"] };
@@ -94,7 +96,7 @@ function drawPromise(plan) {
   put("promise", ...rows);
   const weather = forecast.outdoor_air_temperature ? ` Weather: ${forecast.outdoor_air_temperature}.` : "";
   const state = plan.is_in_force ? "" : " This plan is no longer in force.";
-  id("promise-why").textContent = `${when(plan.start)} to ${when(plan.end)}. ${reason ? reason[0].toUpperCase() + reason.slice(1) + "." : ""}${weather}${state}`;
+  id("promise-why").textContent = `${when(plan.start)} to ${when(plan.end)}. ${sentence(reason)}${weather}${state}`;
 }
 
 function drawZones(zones) {
