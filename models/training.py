@@ -207,7 +207,7 @@ def optimisers_of(network: Network, config: TrainingConfig) -> list[torch.optim.
 
 @contextmanager
 def _denormals_flushed() -> Iterator[None]:
-    """Count denormals as zero: fading memories end in them, and they are slow. The caller's arithmetic is given back as it was."""
+    """Count denormals as zero, as fading memories end in them and they are slow; afterwards the processor is as it was."""
     torch.set_flush_denormal(True)
     try:
         yield
