@@ -263,7 +263,7 @@ class Decisions:
         owed = np.asarray(self._stepped(self.outlook.renewal_t))
         flow = np.maximum(owed * d["air_factor"][:, None], np.where(owed > 0, d["air_floor"][:, None], 0.0))
         # Rounding must never end below what is owed.
-        flow = np.ceil(flow * 10**ROUNDING - 1e-9) / 10**ROUNDING
+        flow = np.ceil(flow * 10**ROUNDING - 1e-9) / 10**ROUNDING + 0.0  # and -0.0 is no setpoint
         return np.where(purges_nt, self.outlook.settings["outdoor_air_flow"].high, flow)
 
     def _ramped(self, name: str, wanted_nt: Array, lower: bool) -> Array:

@@ -159,6 +159,7 @@ def test_every_setting_is_commanded_every_hour_with_an_end(commands: list[Comman
         assert pd.Timestamp(told["valid_until"]) == command.hour + pd.Timedelta(minutes=90)
         assert command.expires_in_s == 90 * 60
         assert told["plan"] != "own", "the guard had no reason to leave the plan"
+        assert not str(told["value"]).startswith("-0"), "minus zero is no setpoint"
 
 
 def test_setpoints_that_arrive_are_within_bounds_and_do_not_cross(obeyed: pd.DataFrame, office: Building) -> None:
