@@ -46,6 +46,8 @@ def check_token(file: Path, authorisation: str | None) -> None:
         wanted = file.read_text(encoding="ascii").strip()
     except FileNotFoundError:
         raise NotAuthorisedError(reason="this service has no token yet. Make one with 'setwise token'.") from None
+    except (OSError, UnicodeDecodeError):
+        raise NotAuthorisedError(reason="the service cannot read its token file. Make a new one with 'setwise token'.") from None
     if not hmac.compare_digest(_hash(token.strip()), wanted):
         raise NotAuthorisedError(
             reason="the token is wrong. It was printed at the first start; 'setwise token' makes a new one and voids the old."

@@ -456,6 +456,7 @@ def create_api(sources: Sources) -> FastAPI:
         is_raw: Annotated[bool, Query(description="readings as they came instead of hourly means")] = False,
     ) -> SeriesAnswer:
         """Measured readings, or predictions and forecasts: of each hour the newest issued so far."""
+        variable = list(dict.fromkeys(variable))
         for name in variable:
             if name not in variables:
                 hint = did_you_mean(name, variables)
@@ -503,7 +504,8 @@ def create_api(sources: Sources) -> FastAPI:
     @api.post("/v1/forecasts", status_code=201, tags=["work"], dependencies=guarded, responses=_ERRORS)
     def add_forecast(body: ForecastIn) -> ForecastKept:
         """Give a forecast of weather or occupancy; plans made later use it."""
-        frame, issued = read_forecast("/v1/forecasts", body.model_dump_json().encode(), sources.points.forecastable)
+        latest = clock.now() + pd.Timedelta(seconds=sources.config.ingest.max_future_s)
+        frame, issued = read_forecast("/v1/forecasts", body.model_dump_json().encode(), sources.points.forecastable, latest)
         hourly = frame.resample("60min").mean()
         store.add_forecast(hourly, issued)
         return ForecastKept(n_hours=len(hourly), variables=[str(c) for c in hourly.columns])

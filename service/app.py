@@ -38,6 +38,7 @@ from service.store import SqlStore
 
 log = logging.getLogger(__name__)
 
+_DAY = pd.Timedelta(days=1)
 _BEAT_S = 0.5
 """Real seconds between two looks at the clock; a turned clock wakes the loop at once."""
 
@@ -153,10 +154,7 @@ class Service:
         self.publisher.tick()
         for kind in self._timetable.take_due(now):
             self._start_quietly(kind)
-        day = now.floor("D")
-        if day != self._forgotten:
-            self.store.forget(now - pd.Timedelta(days=self.config.store.keep_days))
-            self._forgotten = day
+        self._forget(now)
 
     # -- the loop
 
@@ -198,6 +196,14 @@ class Service:
         return (f"{self.config.mqtt.root}/{self.building.name}/clock",)
 
     # -- jobs
+
+    def _forget(self, now: pd.Timestamp) -> None:
+        """Forget what is too old, once a day, after a day of steady time: a clock that jumped ahead must delete nothing."""
+        age = None if self._forgotten is None else now - self._forgotten
+        if age is not None and _DAY <= age < 2 * _DAY:
+            self.store.forget(now - pd.Timedelta(days=self.config.store.keep_days))
+        if age is None or not pd.Timedelta(0) <= age < _DAY:
+            self._forgotten = now
 
     def _start_quietly(self, kind: str) -> None:
         try:

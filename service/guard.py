@@ -45,6 +45,7 @@ class Moment:
         coldest_zone: least measured zone air temperature [degC], or None.
         own: settings of the building's own schedule now.
         frost_setpoint: heating setpoint while frost threatens [degC]; the warmest of the own schedule.
+        unusable: why nothing else is known; empty where it is.
     """
 
     now: pd.Timestamp
@@ -57,6 +58,7 @@ class Moment:
     occupant_density: float = 0.05
     coldest_zone: float | None = None
     frost_setpoint: float = 20.0
+    unusable: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def observe(store: Store, building: Building, now: pd.Timestamp, own: WeekProfil
     # Series inputs only: a constant parameter is not measured.
     names = [v.name for v in (*building.inputs, *building.outputs) if v.role is not Role.PARAMETER]
     newest = store.last(names)
-    fresh_zones = [newest[z].value for z in zones if z in newest and now - newest[z].stamp <= _LATE_OCCUPANCY]
+    fresh_zones = [newest[z].value for z in zones if z in newest and abs(now - newest[z].stamp) <= _LATE_OCCUPANCY]
     calibration = store.last_calibration(is_accepted=True)
     density = building.facts.parameters["occupant_density"].default if "occupant_density" in building.facts.parameters else None
     if calibration is not None:
@@ -187,7 +189,7 @@ def _occupancy(store: Store, newest: object, scheduled: float | None, now: pd.Ti
     stamp, value = getattr(newest, "stamp", None), getattr(newest, "value", None)
     if stamp is None or value is None:
         return expected
-    age = now - stamp
+    age = abs(now - stamp)  # a stamp far ahead of a clock that was set back says nothing about now
     if age <= _FRESH_OCCUPANCY:
         return float(value)
     if age <= _LATE_OCCUPANCY and (expected is None or not is_occupied(expected)):
@@ -198,6 +200,8 @@ def _occupancy(store: Store, newest: object, scheduled: float | None, now: pd.Ti
 def _why_not(moment: Moment, building: Building, limits: GuardSection) -> str | None:
     """Return why the plan in force is not followed, or None."""
     now, plan = moment.now, moment.plan
+    if moment.unusable:
+        return f"{moment.unusable.rstrip('.')}: the own schedule"
     if plan is None:
         return "there is no plan for this hour: the own schedule"
     if _hours(now, plan.issued) > limits.max_plan_age_h:
@@ -207,8 +211,8 @@ def _why_not(moment: Moment, building: Building, limits: GuardSection) -> str | 
         return f"plan {plan.id} was issued in the future: the own schedule"
     if plan.plan.at(now) is None:
         return f"plan {plan.id} does not cover this hour: the own schedule"
-    if moment.last_reading is None or _hours(now, moment.last_reading) > limits.max_data_age_h:
-        since = "ever" if moment.last_reading is None else f"for {_hours(now, moment.last_reading):.0f} h"
+    if moment.last_reading is None or abs(_hours(now, moment.last_reading)) > limits.max_data_age_h:
+        since = "ever" if moment.last_reading is None else f"for {abs(_hours(now, moment.last_reading)):.0f} h"
         return f"no reading {since}, at most {limits.max_data_age_h:g} h are bridged: the own schedule"
     if limits.is_calibration_needed:
         if moment.calibrated is None:

@@ -178,7 +178,8 @@ class Ingest:
                     self.on_echo(message.topic, message.payload)
                     continue
                 if self.points.is_forecast(message.topic):
-                    forecasts.append(read_forecast(message.topic, message.payload, self.points.forecastable))
+                    latest = received + self.limits.max_future
+                    forecasts.append(read_forecast(message.topic, message.payload, self.points.forecastable, latest))
                     continue
                 good, bad = self.points.read_message(message.topic, message.payload, received, self.limits, message.is_retained)
             except BadReadingError as e:

@@ -202,6 +202,8 @@ def _await_result(process: Any, receiver: Connection, limit_s: float) -> Message
         except (EOFError, OSError):
             message = None
         process.join(max(0.5, deadline_s - time.monotonic()) if message is None else 5.0)
+    elif ready:
+        process.join(5.0)  # its end is known a moment before the system lets it be reaped: it is not hanging
     if process.is_alive():
         process.kill()
         process.join(5.0)
@@ -247,10 +249,14 @@ class Timetable:
     def __init__(self, cadences: Mapping[str, Cadence], time_zone: str, now: pd.Timestamp) -> None:
         self._cadences = dict(cadences)
         self._time_zone = time_zone
+        self._seen = now
         self.due = {kind: cadence.next_after(now, time_zone) for kind, cadence in self._cadences.items()}
 
     def take_due(self, now: pd.Timestamp) -> list[str]:
         """Return the kinds that are due and move each to its next instant after `now` (missed ones are not made up)."""
+        for kind, cadence in self._cadences.items() if now < self._seen else ():
+            self.due[kind] = cadence.next_after(now, self._time_zone)  # the clock was set back: what was due then is far off
+        self._seen = now
         kinds = [k for k, due in self.due.items() if due is not None and due <= now]
         for k in kinds:
             self.due[k] = self._cadences[k].next_after(now, self._time_zone)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from building.description import Building, load_building
-from building.errors import StoreError, TooFewDataError
+from building.errors import SetwiseError, TooFewDataError
 from building.plan import Plan, WeekProfile
 from building.predictor import Predictor
 from building.scenario import Scenario
@@ -209,13 +210,15 @@ def own_schedule(building: Building, calibration: DocumentRecord | None) -> Week
 
 
 def decide(store: Store, building: Building, config: Config, now: pd.Timestamp) -> Guarded:
-    """Return the settings that may leave now. A store that fails leaves the own schedule of building.toml."""
+    """Return the settings that may leave now. A store that fails, or holds nonsense, leaves the own schedule of baseline.toml."""
     try:
         own = own_schedule(building, store.last_calibration(is_accepted=True))
         return guard(observe(store, building, now, own), building, config.guard)
-    except StoreError:
+    except Exception as e:  # whatever is wrong with what was kept, the building gets its setpoints, and people the reason
         row = building.own_schedule().unroll(pd.DatetimeIndex([now.floor("h")]), building.site.time_zone).iloc[0]
-        return guard(Moment(now, {n: float(row[n]) for n in building.settings.names}), building, config.guard)
+        moment = Moment(now, {n: float(row[n]) for n in building.settings.names})
+        why = str(e) if isinstance(e, SetwiseError) else f"what is kept cannot be used ({type(e).__name__}: {e})"
+        return guard(replace(moment, unusable=why), building, config.guard)
 
 
 def valid_until(now: pd.Timestamp, config: PublishSection) -> pd.Timestamp:

@@ -201,8 +201,15 @@ class Points:
         return command.topic, json.dumps({"value": told, "unit": unit, **facts}, allow_nan=False).encode()
 
 
-def read_forecast(topic: str, payload: bytes, variables: Signature) -> tuple[pd.DataFrame, pd.Timestamp]:
+def read_forecast(
+    topic: str, payload: bytes, variables: Signature, latest: pd.Timestamp | None = None
+) -> tuple[pd.DataFrame, pd.Timestamp]:
     """Read a forecast message: {"issued", "start", "step_min", "series": {variable: [values]}}, inside units.
+
+    Args:
+        topic, payload: the message.
+        variables: what may be forecast.
+        latest: an issue time after this instant (UTC) is refused; None refuses none.
 
     Returns:
         A frame (UTC index, a column per variable) and its issue time.
@@ -213,21 +220,31 @@ def read_forecast(topic: str, payload: bytes, variables: Signature) -> tuple[pd.
     data = _json(topic, payload)
     try:
         issued, start = _utc(data["issued"], "UTC"), _utc(data["start"], "UTC")
-        series = {str(name): [float(v) for v in values] for name, values in data["series"].items()}
+        # null is no number, as NaN
+        series = {str(n): [math.nan if v is None else float(v) for v in values] for n, values in data["series"].items()}
         step_min = float(data.get("step_min", 60))
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise BadReadingError(reason="missing_path", topic=topic, detail=f"not a forecast: {type(e).__name__} {e}") from e
+    if latest is not None and issued > latest:
+        raise BadReadingError(reason="from_future", topic=topic, detail=f"issued {issued}, later than {latest}")
     unknown = [name for name in series if name not in variables]
     sizes = {len(values) for values in series.values()}
-    if unknown or len(sizes) != 1 or not 0 < step_min <= 60:
-        detail = f"unknown variables {unknown}, lengths {sorted(sizes)}, step {step_min:g} min"
+    if unknown:
+        detail = f"nobody forecasts '{unknown[0]}' here.{did_you_mean(unknown[0], variables.names)}"
         raise BadReadingError(reason="malformed_json", topic=topic, detail=detail)
+    if len(sizes) != 1 or sizes == {0}:
+        lengths = ", ".join(f"{name} has {len(values)}" for name, values in series.items()) or "there are none"
+        detail = f"every series needs the same number of hours, at least one; {lengths}"
+        raise BadReadingError(reason="malformed_json", topic=topic, detail=detail)
+    if not 0 < step_min <= 60:
+        raise BadReadingError(reason="malformed_json", topic=topic, detail=f"step_min is {step_min:g}, wanted 0 < step_min <= 60")
     for name, values in series.items():
         v = variables[name]
         slack = RANGE_SLACK * (v.high - v.low)
         worst = next((x for x in values if not v.low - slack <= x <= v.high + slack), None)  # a NaN is caught here too
         if worst is not None:
-            raise BadReadingError(reason="out_of_range", topic=topic, detail=f"{name} = {worst}")
+            detail = f"{name} = {worst:g}, wanted {v.low:g} .. {v.high:g} {v.quantity.unit}"
+            raise BadReadingError(reason="out_of_range", topic=topic, detail=detail)
     index = pd.date_range(start, periods=sizes.pop(), freq=pd.Timedelta(minutes=step_min))
     clipped = {name: np.clip(values, variables[name].low, variables[name].high) for name, values in series.items()}
     return pd.DataFrame(clipped, index=index), issued

@@ -26,7 +26,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from building.errors import BadReadingError, JobOverlapError, StoreError
+from building.errors import BadReadingError, JobOverlapError, SetwiseError, StoreError
 from building.plan import Plan
 
 SCHEMA_VERSION = 1
@@ -519,13 +519,13 @@ class SqlStore:
         )
         with self._reading() as c:
             row = c.execute(question).first()
-        return None if row is None else _plan_record(row)
+        return None if row is None else self._plan_record(row)
 
     def plans(self, limit: int = 20) -> list[PlanRecord]:
         """See `Store.plans`."""
         with self._reading() as c:
             rows = c.execute(sa.select(_PLANS).order_by(_PLANS.c.issued.desc(), _PLANS.c.id.desc()).limit(limit)).all()
-        return [_plan_record(row) for row in rows]
+        return [self._plan_record(row) for row in rows]
 
     def add_calibration(self, data: Mapping[str, Any], made: pd.Timestamp, is_accepted: bool) -> int:
         """See `Store.add_calibration`."""
@@ -551,7 +551,26 @@ class SqlStore:
             question = question.where(table.c.state == state)
         with self._reading() as c:
             row = c.execute(question).first()
-        return None if row is None else DocumentRecord(row.id, _instant(row.made), row.state, json.loads(row.json))
+        if row is None:
+            return None
+        try:
+            data = json.loads(row.json)
+        except ValueError as e:
+            raise self._damaged(table.name, row.id, e) from e
+        if not isinstance(data, dict):
+            raise self._damaged(table.name, row.id, "not an object")
+        return DocumentRecord(row.id, _instant(row.made), row.state, data)
+
+    def _plan_record(self, row: Any) -> PlanRecord:
+        try:
+            plan = Plan.from_dict(json.loads(row.json))
+        except (SetwiseError, ValueError, KeyError, TypeError, AttributeError) as e:
+            raise self._damaged(_PLANS.name, row.id, e) from e
+        return PlanRecord(row.id, _instant(row.issued), row.state, plan)
+
+    def _damaged(self, table: str, row_id: int, what: object) -> StoreError:
+        reason = f"row {row_id} of '{table}' is damaged ({what}). Delete that row, or put back a copy of the store."
+        return StoreError(url=self._shown, reason=reason)
 
     def _add(self, table: sa.Table, **values: Any) -> int:
         with self._writing() as c:
@@ -692,6 +711,8 @@ def _sentence(error: sa.exc.SQLAlchemyError) -> str:
     said = str(origin).strip().splitlines()[0] if str(origin).strip() else type(origin).__name__
     if "full" in said and "disk" in said:
         return f"{said}; nothing of this transaction was kept. Free some space: the service goes on by itself."
+    if "not a database" in said or "malformed" in said:
+        return f"{said}. Move it away and put back a copy; without one a new store is made at the next start."
     return f"{said}; nothing of this transaction was kept."
 
 
@@ -724,10 +745,6 @@ def _wide(rows: Sequence[Any], variables: Sequence[str]) -> pd.DataFrame:
     frame.index = pd.to_datetime(pd.Index(frame.index, dtype="int64"), unit="ms", utc=True)
     frame.index.name = frame.columns.name = None
     return frame.sort_index()
-
-
-def _plan_record(row: Any) -> PlanRecord:
-    return PlanRecord(row.id, _instant(row.issued), row.state, Plan.from_dict(json.loads(row.json)))
 
 
 def _job_record(row: Any) -> JobRecord:
