@@ -170,6 +170,7 @@ def demo(a: argparse.Namespace) -> Answer:
     "setwise prove bundles/medium_office --plants 4 --seed 7",
     BUNDLE,
     option("--plants", type=number(1), default=4, help="hidden buildings (%(default)s)"),
+    option("--upper-bound", type=number(0), default=0, metavar="N", help="N more simulations a plant, to search in EnergyPlus itself"),
     WORKERS,
     needs="simulate",
 )
@@ -178,7 +179,7 @@ def prove(a: argparse.Namespace) -> Answer:
     from proof.prove import prove as judge
 
     with progress_bar(a, "hidden buildings") as progress:
-        return as_answer(judge(a.bundle, a.plants, a.seed, progress, a.workers))
+        return as_answer(judge(a.bundle, a.plants, a.seed, progress, a.workers, a.upper_bound))
 
 
 # ------------------------------------------------------------------------------------------------------- before the gateway

@@ -6,7 +6,6 @@ The optimiser is given the weather and occupancy the coming week will have: what
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from optim.front import Front
 from optim.search import search
 from proof.kpis import Kpis, is_air_no_worse, is_comfort_no_worse, kpis
 from proof.plants import Plant, measure
+from proof.upper_bound import best_known_saving
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Verdict:
         own, rules, chosen: KPIs of the simulated week under the baseline, good practice, and the plan.
         predicted_saving, saving, saving_vs_rules: shares of the baseline's (the rules') HVAC energy; the first by the metamodel,
             the others simulated.
+        parameter_error: median distance of the fitted parameters from the true ones, of the unit interval.
+        captured: saving over the best saving that a search in EnergyPlus itself found; None when none was asked for.
         seconds_calibration, seconds_search: wall time.
     """
 
@@ -53,6 +55,7 @@ class Verdict:
     saving: float
     saving_vs_rules: float
     parameter_error: float
+    captured: float | None
     seconds_calibration: float
     seconds_search: float
 
@@ -78,50 +81,49 @@ class Verdict:
             "saving": self.saving,
             "saving_vs_rules": self.saving_vs_rules,
             "parameter_error": self.parameter_error,
+            "captured": self.captured,
             "plan": self.plan.meta.get("reason", ""),
             "decisions": self.plan.meta.get("decisions", {}),
         }
 
 
-def close_loop(
-    plant: Plant, predictor: Predictor, seed: int, say: Callable[[str], None] = lambda stage: None, **search_options: Any
-) -> Verdict:
+def close_loop(plant: Plant, predictor: Predictor, seed: int, upper_bound: int = 0) -> Verdict:
     """Run the chain for one plant.
 
     Args:
         plant: the hidden building.
         predictor: the metamodel.
         seed: of calibration and search.
-        say: told each stage as it begins.
-        search_options: passed to `optim.search.search`.
+        upper_bound: simulations spent on a search in EnergyPlus itself (`proof.upper_bound`); 0 for none.
 
     Raises:
         FailedRunError: the simulator; anything calibration and search raise. A refused calibration is used all the same, and the
         verdict shows it: in service it would not be.
     """
     building = plant.building
-    say("living four weeks")
     truth = plant.live()
     measured = measure(plant, truth)
     history = building.with_sun(measured[measured.index < plant.planned_from])
-    say("calibrating")
     began = time.monotonic()
     calibration = calibrate(predictor, history, building.parameter_space, seed=seed, time_zone=building.site.time_zone)
     calibrated = time.monotonic()
-    say("searching a plan")
     index = pd.DatetimeIndex(truth.index[truth.index >= plant.planned_from])
     past, correct = present(predictor, calibration, history, index, building.site.time_zone)
     future = Scenario.from_frame(predictor.inputs, truth.loc[index], calibration.parameters)
-    front = search(predictor, building, past, future, seed=seed, correct=correct, **search_options)
+    front = search(predictor, building, past, future, seed=seed, correct=correct)
     plan = choose(front)
     searched = time.monotonic()
-    say("living the week with and without")
     lived = {
         "own": truth if front.baseline == "own" else plant.live(front.references[front.baseline].plan.frame),
         "rules": plant.live(front.references["rules"].plan.frame),
         "chosen": plant.live(plan.frame),
     }
     judged = {name: kpis(building, frame, plant.planned_from) for name, frame in lived.items()}
+    saving = 1 - judged["chosen"].hvac_kwh / judged["own"].hvac_kwh
+    captured = None
+    if upper_bound:
+        best = best_known_saving(plant, truth, plan, front.baseline, upper_bound, seed, n_workers=1)
+        captured = saving / max(best, saving)
     space = building.parameter_space
     true_u = space.to_unit([plant.run.parameters[n] for n in space.names])
     found_u = space.to_unit([calibration.parameters[n] for n in space.names])
@@ -136,9 +138,10 @@ def close_loop(
         rules=judged["rules"],
         chosen=judged["chosen"],
         predicted_saving=float(plan.meta["saving"][front.baseline]),
-        saving=1 - judged["chosen"].hvac_kwh / judged["own"].hvac_kwh,
+        saving=saving,
         saving_vs_rules=1 - judged["chosen"].hvac_kwh / judged["rules"].hvac_kwh,
         parameter_error=float(np.median(np.abs(true_u - found_u))),
+        captured=captured,
         seconds_calibration=calibrated - began,
         seconds_search=searched - calibrated,
     )

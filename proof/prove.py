@@ -42,6 +42,7 @@ class Proof:
             "saving_vs_rules_median": float(np.median([x.saving_vs_rules for x in v])),
             "promise_gap_median": float(np.median(np.abs(gap))),
             "promise_gap_worst": float(np.abs(gap).max()),
+            **self._captured(),
             "comfort_no_worse": int(all(x.is_comfort_no_worse for x in v)),
             "air_no_worse": int(all(x.is_air_no_worse for x in v)),
             "electricity_cv_rmse_median": float(np.median(electricity)),
@@ -50,6 +51,10 @@ class Proof:
             "parameter_error_median": float(np.median([x.parameter_error for x in v])),
             "seconds_median": float(np.median([x.seconds_calibration + x.seconds_search for x in v])),
         }
+
+    def _captured(self) -> dict[str, float]:
+        captured = [x.captured for x in self.verdicts if x.captured is not None]
+        return {"captured_median": float(np.median(captured)), "captured_worst": min(captured)} if captured else {}
 
     def tables(self) -> list[tuple[str, tuple[str, ...], Sequence[Sequence[object]]]]:
         """Return one row per plant."""
@@ -79,11 +84,12 @@ class _Case:
 
     bundle: Path
     seed: int
+    upper_bound: int
 
     def __call__(self, number: int) -> Verdict:
         bundle = load_bundle(self.bundle)
         building = load_building(bundle.building)
-        return close_loop(draw_plant(building, number, self.seed), OnnxPredictor(bundle), self.seed)
+        return close_loop(draw_plant(building, number, self.seed), OnnxPredictor(bundle), self.seed, self.upper_bound)
 
 
 def prove(
@@ -92,8 +98,17 @@ def prove(
     seed: int = 0,
     progress: Callable[..., None] = lambda *a: None,
     workers: int | None = None,
+    upper_bound: int = 0,
 ) -> Proof:
     """Prove a bundle on hidden plants, spread over processes of this machine.
+
+    Args:
+        bundle: folder of the bundle.
+        plants: how many.
+        seed: which.
+        progress: called with (done, total, note).
+        workers: processes; all cores when None.
+        upper_bound: simulations per plant for a search in EnergyPlus itself, which `captured_median` needs; 0 for none.
 
     Raises:
         BadBundleError and its kin: the bundle. FailedRunError: the simulator.
@@ -102,7 +117,7 @@ def prove(
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     found: list[Verdict] = []
     with ProcessPoolExecutor(min(plants, workers or os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
-        pending = [pool.submit(_Case(bundle.resolve(), seed), n) for n in range(plants)]
+        pending = [pool.submit(_Case(bundle.resolve(), seed, upper_bound), n) for n in range(plants)]
         for future in as_completed(pending):
             found.append(future.result())
             progress(len(found), plants, f"plant {found[-1].plant}: {found[-1].saving:.1%} saved")
