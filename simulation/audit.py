@@ -97,7 +97,7 @@ class Audit:
             value = "" if low.value is None or high.value is None else f"{low.value:g} / {high.value:g}"
             rows.append((knob, season, value, *shares, kelvin, ppm))
         columns = ("knob", "season", "low / high", "heat %", "cooling %", "fans %", "electricity %", "mean K", "CO2 peak ppm")
-        return [("effects", columns, rows)]
+        return [("effects", columns, rows)] if rows else []
 
     def dead(self) -> list[str]:
         """Return the knobs that move no output."""
