@@ -170,7 +170,7 @@ def demo(a: argparse.Namespace) -> Answer:
     "setwise prove bundles/medium_office --plants 4 --seed 7",
     BUNDLE,
     option("--plants", type=number(1), default=4, help="hidden buildings (%(default)s)"),
-    option("--upper-bound", type=number(0), default=0, metavar="N", help="N more simulations a plant, to search in EnergyPlus itself"),
+    option("--upper-bound", type=number(0), default=0, metavar="N", help="N simulations a plant to search in EnergyPlus itself"),
     WORKERS,
     needs="simulate",
 )

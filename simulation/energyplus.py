@@ -306,6 +306,7 @@ class EnergyPlusPredictor:
     def _check_weather(self, x_tc: Array, frame: pd.DataFrame) -> None:
         c = self.inputs.position("outdoor_air_temperature")
         gap = np.abs(x_tc[:, c] - frame["outdoor_air_temperature"].to_numpy())
+        gap[0] = 0.0  # between rows the engine interpolates, but a run has no row before its first
         if gap.max() > 0.1:
             t = int(gap.argmax())
             seen = float(frame["outdoor_air_temperature"].iloc[t])
