@@ -6,7 +6,9 @@ weather a building saw is what the engine reports, not these rows.
 
 from __future__ import annotations
 
+import calendar
 import csv
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -47,6 +49,10 @@ class WeatherFile:
     def column(self, field: int) -> Array:
         """Return one field as numbers, shape (8760,)."""
         return np.array([float(r[field]) for r in self.rows])
+
+
+_DAYS = tuple((month, 1 + day) for month in range(1, 13) for day in range(calendar.monthrange(2001, month)[1]))
+"""Month and day of each day of a year without 29 February."""
 
 
 @dataclass(frozen=True)
@@ -91,20 +97,34 @@ def read_epw(path: Path) -> WeatherFile:
         day, hour = divmod(i, 24)
         if len(row) < N_FIELDS - 3:
             raise BadWeatherFileError(file=path, reason=f"row {i + 9} has {len(row)} fields, wanted {N_FIELDS}.")
-        if int(row[3]) != hour + 1:
+        date = _DAYS[day] if day < len(_DAYS) else None
+        if (_number(row[1]), _number(row[2]), _number(row[3])) != (*(date or (0, 0)), hour + 1):
             found = f"row {i + 9} is hour {row[3]} of {row[1]}/{row[2]}"
-            reason = f"{found}, wanted hour {hour + 1} of day {day + 1}: a row is missing or twice."
+            wanted = "no row after 31 December" if date is None else f"wanted hour {hour + 1} of {date[0]}/{date[1]}"
+            reason = f"{found}, {wanted}: a row is missing or twice, or the year has a 29 February."
             raise BadWeatherFileError(file=path, reason=reason)
         for field, (low, high) in LIMITS.items():
-            value = float(row[field])
+            value = _number(row[field])
             if not low <= value <= high:
-                reason = f"row {i + 9} field {field + 1} is {value:g}, wanted {low:g} .. {high:g}. Fill the hour before use."
+                reason = f"row {i + 9} field {field + 1} is {row[field]}, wanted {low:g} .. {high:g}. Fill the hour before use."
                 raise BadWeatherFileError(file=path, reason=reason)
     if len(rows) != N_ROWS:
         raise BadWeatherFileError(file=path, reason=f"has {len(rows)} hourly rows, wanted {N_ROWS} (a year without 29 February).")
     place = lines[0].split(",")
-    latitude, longitude, offset, elevation = (float(x) for x in place[6:10])
+    try:
+        latitude, longitude, offset, elevation = (float(x) for x in place[6:10])
+    except ValueError as e:
+        reason = "the LOCATION line must give latitude, longitude, hours from UTC and elevation as its fields 7 to 10."
+        raise BadWeatherFileError(file=path, reason=reason) from e
     return WeatherFile(path, tuple(lines[:8]), rows, latitude, longitude, elevation, offset)
+
+
+def _number(text: str) -> float:
+    """Return a number, NaN where there is none: outside every limit."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def write_morphed(weather: WeatherFile, morph: Morph, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from building.errors import BadDescriptionError, JobOverlapError, StoreError, UnknownNameError
 from service.clock import TurnedClock
-from service.jobs import Cadence, Jobs, Kind, Timetable
+from service.jobs import Cadence, Jobs, Kind, Timetable, _await_result
 from service.store import SqlStore
 
 NOW = pd.Timestamp("2026-03-02T12:00Z")
@@ -87,6 +88,31 @@ def test_job_killed_by_a_signal_is_failed_and_leaves_no_result(store: SqlStore) 
     assert store.jobs()[0].outcome == "failed"
     assert "-9" in store.jobs()[0].log
     assert store.get("result") is None
+
+
+def test_child_that_ended_but_is_not_reaped_yet_is_not_called_hanging() -> None:
+    """A killed child's sentinel is ready a moment before the system lets it be waited for."""
+
+    class Ended:
+        exitcode = -9
+        is_reaped = False
+
+        def __init__(self) -> None:
+            self.sentinel, end = multiprocessing.Pipe(duplex=False)
+            end.close()
+
+        def join(self, _timeout_s: float) -> None:
+            self.is_reaped = True
+
+        def is_alive(self) -> bool:
+            return not self.is_reaped
+
+        def kill(self) -> None:
+            self.is_reaped = True
+
+    receiver, _open = multiprocessing.Pipe(duplex=False)
+    outcome, text, result = _await_result(Ended(), receiver, 5.0)
+    assert (outcome, result) == ("failed", None) and "exit code -9" in text
 
 
 def test_error_in_a_job_is_in_the_journal_with_its_traceback(store: SqlStore) -> None:

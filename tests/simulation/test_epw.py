@@ -24,7 +24,7 @@ def test_a_whole_year_is_read_with_its_place() -> None:
 
 
 def test_a_missing_row_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadWeatherFileError, match="row 109 is hour 6.*wanted hour 5"):
+    with pytest.raises(BadWeatherFileError, match="row 109 is hour 6 of 1/5, wanted hour 5 of 1/5: a row is missing"):
         read_epw(broken(tmp_path, lambda lines: lines[:108] + lines[109:]))
 
 
@@ -34,6 +34,18 @@ def test_a_file_cut_short_a_wild_value_and_a_stranger_are_refused(tmp_path: Path
     wild = lambda lines: [*lines[:20], lines[20].replace(lines[20].split(",")[6], "99.9", 1), *lines[21:]]
     with pytest.raises(BadWeatherFileError, match=r"row 21 field 7 is 99.9, wanted -70 .. 70"):
         read_epw(broken(tmp_path, wild))
+    cell = lambda i, text: (
+        lambda lines: [*lines[:20], ",".join([*(r := lines[20].split(","))[:i], text, *r[i + 1 :]]), *lines[21:]]
+    )
+    for i, text, said in (
+        (3, "noon", "is hour noon"),
+        (2, "45", "of 1/45, wanted hour 13 of 1/1"),
+        (6, "warm", "field 7 is warm"),
+    ):
+        with pytest.raises(BadWeatherFileError, match=said):
+            read_epw(broken(tmp_path, cell(i, text)))
+    with pytest.raises(BadWeatherFileError, match="LOCATION line must give latitude"):
+        read_epw(broken(tmp_path, lambda lines: [lines[0].replace("41.98", "north"), *lines[1:]]))
     stranger = tmp_path / "x.epw"
     stranger.write_text("hello")
     with pytest.raises(BadWeatherFileError, match="not an EPW"):
