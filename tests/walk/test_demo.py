@@ -115,7 +115,7 @@ def test_a_damaged_bundle_is_refused_before_anything_starts(
     graph[len(graph) // 2] ^= 1
     (bundle / "graph.onnx").write_bytes(graph)
     started: list[str] = []
-    for name in ("draw_plant", "start_broker", "_service"):
+    for name in ("draw_plant", "start_broker", "commissioned"):
         monkeypatch.setattr(demonstration, name, lambda *_args, name=name, **_more: started.append(name))
     with pytest.raises(BundleChecksumError, match=r"graph\.onnx"):
         demo(SEED, bundle=bundle)
