@@ -14,7 +14,7 @@ import pandas as pd
 from building.description import load_building
 from building.errors import BadDatasetError
 from building.scenario import Scenario
-from models.evaluation import by_output, figures, restart_hours
+from models.evaluation import LOADS, SMALL_SHARE, by_output, figures, restart_hours
 from models.runtime.bundle import load_bundle
 from models.runtime.session import OnnxPredictor
 from simulation.campaign import Campaign, DrawAndSimulate, Outcome, local_map
@@ -99,7 +99,12 @@ def evaluate(
     is_restart = restart_hours(x_btc, predictor.inputs)
 
     def of(keep: np.ndarray[Any, np.dtype[np.bool_]]) -> dict[str, float]:
-        return figures(y_true[keep], y_pred[keep], predictor.outputs, SPIN_UP_H, is_restart[keep])
+        found = figures(y_true[keep], y_pred[keep], predictor.outputs, SPIN_UP_H, is_restart[keep])
+        for load, names in LOADS.items():
+            true = y_true[:, SPIN_UP_H:, predictor.outputs.positions(n for n in names if n in predictor.outputs)]
+            if true[keep].mean() < SMALL_SHARE * true.mean():
+                found[f"{load}_r2"] = float("nan")  # a group with next to none of a load: R2 would say nothing
+        return found
 
     outdoor = x_btc[:, SPIN_UP_H:, predictor.inputs.position("outdoor_air_temperature")].mean(axis=1)
     groups = {
