@@ -54,7 +54,7 @@ def as_numbers(frame: pd.DataFrame, names: list[str], what: str = "the frame") -
     Raises:
         NotFiniteError: text. ShapeError: two columns of one name.
     """
-    repeated = [n for n in names if isinstance(frame[n], pd.DataFrame)]
+    repeated = [] if frame.columns.is_unique else [n for n in names if isinstance(frame[n], pd.DataFrame)]
     if repeated:
         raise ShapeError(what=f"'{repeated[0]}' in {what}", shape=frame[repeated[0]].shape, wanted="one column")
     try:

@@ -102,8 +102,8 @@ def evaluate(
         found = figures(y_true[keep], y_pred[keep], predictor.outputs, SPIN_UP_H, is_restart[keep])
         for load, names in LOADS.items():
             true = y_true[:, SPIN_UP_H:, predictor.outputs.positions(n for n in names if n in predictor.outputs)]
-            if true[keep].mean() < SMALL_SHARE * true.mean():
-                found[f"{load}_r2"] = float("nan")  # a group with next to none of a load: R2 would say nothing
+            if true[keep].std() < SMALL_SHARE * true.std():
+                found[f"{load}_r2"] = float("nan")  # a load that hardly changes in this group: R2 would say nothing
         return found
 
     outdoor = x_btc[:, SPIN_UP_H:, predictor.inputs.position("outdoor_air_temperature")].mean(axis=1)
