@@ -58,22 +58,3 @@ def day_type_of(local: pd.DatetimeIndex, holidays: Collection[date] = ()) -> NDA
     if holidays:
         kind = np.where(np.isin(local.date, np.array(list(holidays), dtype=object)), 2, kind)
     return np.asarray(kind, dtype=np.int64)
-
-
-def running_mean_en16798(daily_mean: NDArray[np.float64], alpha: float = 0.8) -> NDArray[np.float64]:
-    """Return the exponentially weighted running mean of daily outdoor means, EN 16798-1 (B.1).
-
-    T_rm(d) = (1 - alpha) * T_ed(d-1) + alpha * T_rm(d-1). Before the first day the first daily mean stands in.
-
-    Args:
-        daily_mean: daily mean outdoor temperature [degC], shape (days,).
-
-    Returns:
-        Running mean seen on each day [degC], shape (days,).
-    """
-    out = np.empty(len(daily_mean))
-    state = daily_mean[0] if len(daily_mean) else 0.0
-    for d in range(len(daily_mean)):
-        out[d] = state
-        state = (1 - alpha) * daily_mean[d] + alpha * state
-    return out

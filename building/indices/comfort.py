@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from building.errors import ShapeError
 from building.indices.limits import LIMITS, Limits, limit
-from building.timeline import running_mean_en16798
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -22,6 +21,25 @@ Mask = NDArray[np.bool_]
 def is_occupied(occupancy_share: ArrayLike, limits: Limits = LIMITS) -> Mask:
     """Say where people count: occupancy share >= ``occupied_share`` (0.08), any shape."""
     return np.asarray(np.asarray(occupancy_share, dtype=float) >= limits["occupied_share"])
+
+
+def running_mean_en16798(daily_mean: Array, alpha: float = 0.8) -> Array:
+    """Return the exponentially weighted running mean of daily outdoor means, EN 16798-1 (B.1).
+
+    T_rm(d) = (1 - alpha) * T_ed(d-1) + alpha * T_rm(d-1). Before the first day the first daily mean stands in.
+
+    Args:
+        daily_mean: daily mean outdoor temperature [degC], shape (days,).
+
+    Returns:
+        Running mean seen on each day [degC], shape (days,).
+    """
+    out = np.empty(len(daily_mean))
+    state = daily_mean[0] if len(daily_mean) else 0.0
+    for d in range(len(daily_mean)):
+        out[d] = state
+        state = (1 - alpha) * daily_mean[d] + alpha * state
+    return out
 
 
 def running_mean_hourly_en16798(

@@ -1,13 +1,10 @@
 from datetime import date
 
-import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from building.errors import IrregularTimeError
-from building.timeline import check_steps, day_type_of, running_mean_en16798, steps
+from building.timeline import check_steps, day_type_of, steps
 
 
 def test_steps_are_utc_whatever_zone_the_start_speaks():
@@ -49,25 +46,3 @@ def test_day_types_of_a_week_and_of_a_holiday():
     week = pd.date_range("2026-12-21", periods=7, freq="D", tz="Europe/Berlin")
     assert day_type_of(week).tolist() == [0, 0, 0, 0, 0, 1, 2]
     assert day_type_of(week, {date(2026, 12, 25), date(2026, 12, 26)}).tolist() == [0, 0, 0, 0, 2, 2, 2]
-
-
-def test_running_mean_follows_the_recursion_of_en16798():
-    assert running_mean_en16798(np.array([10.0, 20.0, 0.0, 5.0])) == pytest.approx([10.0, 10.0, 12.0, 9.6])
-    assert len(running_mean_en16798(np.empty(0))) == 0
-
-
-@given(st.lists(st.floats(-30, 45), min_size=15, max_size=40))
-def test_running_mean_is_the_weighted_sum_of_en16798_equation_b1(days):
-    """T_rm = (1 - a) (T-1 + a T-2 + a^2 T-3 + ...), with the first day standing in for all before it."""
-    t = np.array(days)
-    weights = 0.2 * 0.8 ** np.arange(len(t) - 1)
-    expected = (weights * t[-2::-1]).sum() + 0.8 ** (len(t) - 1) * t[0]
-    assert running_mean_en16798(t)[-1] == pytest.approx(expected, abs=1e-9)
-
-
-@given(st.lists(st.floats(-30, 45), min_size=2, max_size=20))
-def test_running_mean_never_sees_today_or_later(days):
-    t = np.array(days)
-    changed = t.copy()
-    changed[-1] += 10
-    assert np.array_equal(running_mean_en16798(t), running_mean_en16798(changed))

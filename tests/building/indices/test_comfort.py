@@ -19,11 +19,12 @@ from building.indices.comfort import (
     operative_band_en16798,
     pmv_ppd_iso7730,
     relative_air_speed,
+    running_mean_en16798,
     running_mean_hourly_en16798,
     tdis_tot,
 )
 from building.indices.limits import with_overrides
-from building.timeline import running_mean_en16798, steps
+from building.timeline import steps
 
 # ISO 7730:2005 Table D.1: air, radiant [degC], relative air speed [m/s], humidity [%], met, clo, PMV, PPD [%].
 TABLE_D1 = [
@@ -185,6 +186,28 @@ def test_band_of_the_issue():
 def test_band_takes_the_limits_of_the_building():
     low, high = band_by_running_mean([5, 20], with_overrides({"band_cold_low": 19, "band_warm_high": 27}))
     assert (low.tolist(), high.tolist()) == ([19, 23], [24, 27])
+
+
+def test_running_mean_follows_the_recursion_of_en16798():
+    assert running_mean_en16798(np.array([10.0, 20.0, 0.0, 5.0])) == pytest.approx([10.0, 10.0, 12.0, 9.6])
+    assert len(running_mean_en16798(np.empty(0))) == 0
+
+
+@given(st.lists(st.floats(-30, 45), min_size=15, max_size=40))
+def test_running_mean_is_the_weighted_sum_of_en16798_equation_b1(days):
+    """T_rm = (1 - a) (T-1 + a T-2 + a^2 T-3 + ...), with the first day standing in for all before it."""
+    t = np.array(days)
+    weights = 0.2 * 0.8 ** np.arange(len(t) - 1)
+    expected = (weights * t[-2::-1]).sum() + 0.8 ** (len(t) - 1) * t[0]
+    assert running_mean_en16798(t)[-1] == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.lists(st.floats(-30, 45), min_size=2, max_size=20))
+def test_running_mean_never_sees_today_or_later(days):
+    t = np.array(days)
+    changed = t.copy()
+    changed[-1] += 10
+    assert np.array_equal(running_mean_en16798(t), running_mean_en16798(changed))
 
 
 @pytest.mark.parametrize(("start", "n"), [("2026-01-05", 24 * 9), ("2026-03-05", 24 * 6 - 1), ("2026-10-29", 24 * 6 + 1)])
