@@ -62,7 +62,6 @@ class Zone(Strict):
     name: str
     floor_area: float = Field(gt=0)  # m2
     volume: float = Field(gt=0)  # m3
-    is_exterior: bool = True
     multiplier: float = Field(default=1.0, gt=0)
 
 
