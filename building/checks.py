@@ -23,7 +23,7 @@ def check_frame(frame: pd.DataFrame, signature: Signature, max_gap_h: float = 0,
         what: how errors call the frame.
 
     Raises:
-        MissingColumnError: columns that are not there.
+        MissingColumnError: columns that are not there. ShapeError: two columns of one name.
         IrregularTimeError: an index that is not hourly UTC.
         NotFiniteError: a value that is not a number (NaN with `max_gap_h` = 0; text or an infinity always).
         GapError: a gap longer than `max_gap_h`, or a column without any number.

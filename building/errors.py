@@ -26,7 +26,6 @@ SetwiseError
 │   └── BundleSchemaError
 ├── TooFewDataError               a calibration without enough good hours
 ├── CalibrationRefusedError
-├── NoFeasiblePlanError
 ├── BadReadingError               one MQTT message that is not a reading; `reason` is what ingest counts
 ├── StoreError
 ├── BrokerError
@@ -190,10 +189,6 @@ class TooFewDataError(SetwiseError):
 
 class CalibrationRefusedError(SetwiseError):
     sentence = "calibration refused: {reason}. The last accepted calibration stays in force."
-
-
-class NoFeasiblePlanError(SetwiseError):
-    sentence = "no plan keeps all hard limits; the nearest breaks {constraint} by {violation:g} {unit}. {hint}"
 
 
 class BadReadingError(SetwiseError):

@@ -43,7 +43,7 @@ class Predictor(Protocol):
 class GivenPast:
     """The default `given`: puts the past before every future and cuts its answer off again.
 
-    Serves EnergyPlus and the two-node building; a bundle may answer from a carried state instead.
+    Serves EnergyPlus, the two-node building and the bundle: the past is computed again with every batch of futures.
     """
 
     def __init__(self, predictor: Predictor, past: Scenario) -> None:

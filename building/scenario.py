@@ -42,11 +42,11 @@ class Scenario:
         Args:
             inputs: the channels wanted.
             frame: hourly, UTC; a column per series input. Further columns are ignored.
-            parameters: constants by name; they win over columns of the same name.
+            parameters: constants by name; they win over columns of the same name. Names that are no input are ignored.
             max_gap_h: gaps up to this length are bridged linearly.
 
         Raises:
-            MissingColumnError, GapError, NotFiniteError, IrregularTimeError: see `checks.check_frame`.
+            MissingColumnError, ShapeError, GapError, NotFiniteError, IrregularTimeError: see `checks.check_frame`.
         """
         parameters = dict(parameters or {})
         constants = {n: v for n, v in parameters.items() if n in inputs}
