@@ -239,7 +239,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         for authority in ("ca", "other"):
             openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                    "-subj", f"/CN={authority}", "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", f"{authority}.key", "-out", f"{authority}.pem")  # fmt: skip
+                    "-subj", f"/CN={authority}", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+                    "-keyout", f"{authority}.key", "-out", f"{authority}.pem")  # fmt: skip
         # Python 3.13 verifies by RFC 5280 to the letter: usage of the authority's key, and whose key signed whose.
         (folder / "san").write_text(
             "subjectAltName=IP:127.0.0.1\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\nbasicConstraints=CA:FALSE\n"
