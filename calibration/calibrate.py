@@ -1,7 +1,7 @@
 """Calibrate: fit a predictor to what a building was measured to do, judge it on hours it has not seen, and say so.
 
 calibration = calibrate(predictor, measured, building.parameter_space, seed=1, time_zone=building.site.time_zone)
-past, correct = present(predictor, calibration, measured, horizon)
+past, correct = present(predictor, calibration, measured, horizon, building.site.time_zone)
 """
 
 from __future__ import annotations
@@ -20,13 +20,7 @@ from building.predictor import Predictor
 from building.scenario import Scenario
 from building.variables import Role, Signature
 from calibration.candidates import Candidates
-from calibration.guideline14 import (
-    EnergyFigure,
-    IndoorFigure,
-    energy_channels,
-    energy_figure,
-    indoor_figure,
-)
+from calibration.guideline14 import HOURLY, EnergyFigure, IndoorFigure, energy_channels, energy_figure, indoor_figure
 from calibration.identifiability import STRONG_PULL, Spread, spreads
 from calibration.linear import polish
 from calibration.misfit import Misfit
@@ -62,8 +56,7 @@ def calibrate(
     Args:
         predictor: asked once per generation, with all candidates as one batch.
         measured: hourly, UTC; columns named as the predictor's inputs (weather; occupancy and settings where measured) and
-            outputs,
-            NaN where nothing was read. Other columns are ignored.
+            outputs, NaN where nothing was read. Other columns are ignored.
         space: what may be fitted.
         seed: same seed, same answer.
         time_zone: IANA name of the building's clock.
@@ -147,7 +140,7 @@ def present(
         max_gap_h: inputs are bridged over any gap, but errors in a longer one, and a day after, do not count.
 
     Raises:
-        TooFewDataError: less than the warm-up.
+        TooFewDataError: less than the warm-up; also see `past_scenario`.
         MissingColumnError: see `observation.fill_inputs`.
     """
     recent = measured.iloc[-(warm_up_h + errors_h) :]
@@ -165,11 +158,11 @@ def present(
 def past_scenario(
     inputs: Signature, calibration: Calibration, measured: pd.DataFrame, time_zone: str, max_gap_h: int = 6
 ) -> tuple[Scenario, NDArray[np.bool_]]:
-    """Return measured hours as a scenario with calibrated parameters, unmeasured series from the fitted profile; and trusted
-    hours.
+    """Return measured hours as a scenario with calibrated parameters, unmeasured series from the fitted profile; trusted hours.
 
     Raises:
-        MissingColumnError: see `observation.fill_inputs`; also a series that neither was measured now nor was fitted then.
+        MissingColumnError: see `observation.fill_inputs`.
+        TooFewDataError: a setting or occupancy series that neither was measured now nor was fitted then.
     """
     if calibration.profile is not None:
         fitted = calibration.profile.unroll(pd.DatetimeIndex(measured.index), time_zone)
@@ -222,8 +215,12 @@ def _refusals(energy: tuple[EnergyFigure, ...], known: tuple[Spread, ...]) -> li
         reasons.append("facility_electricity was not measured, and Guideline 14 is always judged on it")
     for f in energy:
         if f.is_judged and not f.passes:
+            if not np.isfinite(f.cv_rmse):
+                reasons.append(f"on the held-out hours {f.name} has {f.n_hours} readings and no use in them; look at its meter")
+                continue
             reasons.append(
-                f"on the held-out hours {f.name} has CV(RMSE) {f.cv_rmse:.0%} (limit 30 %) and NMBE {f.nmbe:+.0%} (limit 10 %)"
+                f"on the held-out hours {f.name} has CV(RMSE) {f.cv_rmse:.0%} (limit {HOURLY.cv_rmse:.0%}) "
+                f"and NMBE {f.nmbe:+.0%} (limit {HOURLY.nmbe:.0%})"
             )
     for s in known:
         if s.pull > STRONG_PULL:

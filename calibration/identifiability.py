@@ -2,8 +2,8 @@
 
 A good fit does not prove the parameters. Around the optimum the misfit is linearised (Gauss-Newton, central differences, one
 batched prediction), and the posterior covariance is the cluster-robust sandwich (Liang and Zeger (1986), Biometrika 73;
-clusters are days, because errors
-of one day hang together) joined with the flat prior of the cube, taken as a normal of the same variance, 1/12:
+clusters are days, because errors of one day hang together) joined with the flat prior of the cube, taken as a normal of the
+same variance, 1/12:
 
     H = sum w J J',  M = sum over days of s s' + sensor noise,  C = (H M^-1 H + 12)^-1
 

@@ -126,26 +126,35 @@ class Calibration:
 
 
 def text_report(calibration: Calibration) -> str:
-    """Return the calibration as text for people; percent and intervals as they read them."""
+    """Return the calibration as text for people: percent, intervals, `-` for a figure that does not exist."""
     c = calibration
+    names = [*(e.name for e in c.energy), *(f.name for f in c.indoor), *(s.name for s in c.spreads)]
+    width = max(len(name) for name in ("held-out energy", *names)) + 2
+    limits = f"(hourly limits {HOURLY.cv_rmse:.0%}, {HOURLY.nmbe:.0%})"
     lines = [
         f"Calibration {c.start:%Y-%m-%d} .. {c.end:%Y-%m-%d}: {'accepted' if c.is_accepted else 'REFUSED'}",
         *(f"  refused because {reason}" for reason in c.refusals),
         *(f"  note: {warning}" for warning in c.warnings),
         f"  fitted on {c.n_fit_h} h, judged on {c.n_held_out_h} h held out; {c.evaluations} evaluations in {c.seconds:.1f} s",
         "",
-        f"  held-out energy       CV(RMSE)    NMBE   daily CV(RMSE)   (hourly limits {HOURLY.cv_rmse:.0%}, {HOURLY.nmbe:.0%})",
+        f"  {'held-out energy':<{width}}{'CV(RMSE)':>9}{'NMBE':>9}{'daily CV(RMSE)':>17}   {limits}",
     ]
     for e in c.energy:
         verdict = ("passes" if e.passes else "FAILS") if e.is_judged else "not judged: too little of it"
-        lines.append(f"  {e.name:<22}{e.cv_rmse:>7.1%}{e.nmbe:>+9.1%}{e.cv_rmse_daily:>13.1%}      {verdict}")
-    lines += ["", "  held-out indoor             RMSE      bias   24 h ahead   with last errors"]
+        figures = f"{_cell(e.cv_rmse, '.1%', 9)}{_cell(e.nmbe, '+.1%', 9)}{_cell(e.cv_rmse_daily, '.1%', 17)}"
+        lines.append(f"  {e.name:<{width}}{figures}   {verdict}")
+    lines += ["", f"  {'held-out indoor':<{width}}{'RMSE':>10}{'bias':>10}{'24 h ahead':>13}{'with last errors':>19}"]
     for f in c.indoor:
         free, corrected = c.day_ahead.get(f.name, (math.nan, math.nan))
-        lines.append(f"  {f.name:<32}{f.rmse:>8.3g}{f.bias:>+10.2g}{free:>11.3g}{corrected:>12.3g} {f.unit}")
-    lines += ["", "  parameter                      value   one standard deviation"]
+        errors = f"{_cell(f.rmse, '.3g', 10)}{_cell(f.bias, '+.2g', 10)}{_cell(free, '.3g', 13)}{_cell(corrected, '.3g', 19)}"
+        lines.append(f"  {f.name:<{width}}{errors} {f.unit}")
+    lines += ["", f"  {'parameter':<{width}}{'value':>10}   one standard deviation"]
     for s in c.spreads:
-        lines.append(f"  {s.name:<28}{s.value:>9.4g}   {s.low:.4g} .. {s.high:.4g}   {s.state}")
+        lines.append(f"  {s.name:<{width}}{s.value:>10.4g}   {s.low:.4g} .. {s.high:.4g}   {s.state}")
     if c.dropped:
         lines += ["", "  not used:", *(f"  {name}: {reason}" for name, reason in c.dropped.items())]
     return "\n".join(lines)
+
+
+def _cell(figure: float, form: str, width: int) -> str:
+    return f"{format(figure, form) if math.isfinite(figure) else '-':>{width}}"

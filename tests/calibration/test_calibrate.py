@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -126,6 +129,24 @@ def test_the_report_tells_people_verdict_figures_and_spread(fitted: Calibration)
         assert words in text
 
 
+def test_the_report_keeps_its_columns_for_long_names_and_says_dash_for_a_figure_that_does_not_exist(fitted: Calibration) -> None:
+    nothing = {"cv_rmse": math.nan, "nmbe": math.nan, "cv_rmse_daily": math.nan, "is_judged": False, "passes": False}
+    heating = next(e for e in fitted.energy if e.name == "heating")
+    zone = next(f for f in fitted.indoor if f.name == "zone_air_temperature")
+    long = replace(zone, name="perimeter_top_zn_4_air_temperature_of_a_long_name")
+    text = text_report(
+        replace(fitted, energy=(*fitted.energy[:1], replace(heating, **nothing)), indoor=(zone, long), day_ahead={})
+    )
+    assert "nan" not in text
+    lines = text.splitlines()
+    assert next(line for line in lines if line.startswith("  heating ")).split()[1:4] == ["-", "-", "-"]
+    head, *rows = lines[(begin := next(i for i, line in enumerate(lines) if "held-out indoor" in line)) : begin + 3]
+    ends = [match.end() for match in re.finditer(r"RMSE|bias|24 h ahead|with last errors", head)]
+    for row, figure in zip(rows, (zone, long), strict=True):
+        assert row.startswith(f"  {figure.name} ")
+        assert [row[:end].split()[-1] for end in ends] == [f"{figure.rmse:.3g}", f"{figure.bias:+.2g}", "-", "-"]
+
+
 @pytest.fixture(scope="module")
 def fitted_blind(predictor: RcPredictor, building: Building, plant: Any) -> Calibration:
     """Nobody measured heating setpoint, system_on, outdoor air; two parameters and the schedule are searched."""
@@ -180,6 +201,17 @@ def test_no_electricity_meter_is_a_refusal(predictor: RcPredictor, building: Bui
     budget = Budget(population=8, max_evaluations=40, max_restarts=0)
     c = calibrate(predictor, measured, building.parameter_space, seed=1, time_zone=ZONE, budget=budget)
     assert any("facility_electricity was not measured" in reason for reason in c.refusals)
+
+
+def test_a_meter_silent_on_the_held_out_hours_is_a_refusal_in_words(
+    predictor: RcPredictor, building: Building, plant: Any
+) -> None:
+    measured = plant.measured.copy()
+    measured.loc[measured.index[-168:], "facility_electricity"] = np.nan
+    budget = Budget(population=8, max_evaluations=40, max_restarts=0)
+    c = calibrate(predictor, measured, building.parameter_space, seed=1, time_zone=ZONE, budget=budget)
+    assert any("facility_electricity has 0 readings" in reason for reason in c.refusals)
+    assert "nan" not in text_report(c)
 
 
 def test_too_short_a_frame_is_refused_with_the_hours_needed(predictor: RcPredictor, building: Building, plant: Any) -> None:
