@@ -161,9 +161,9 @@ class Decisions:
         out = np.round(out, ROUNDING)
         return self._kept_apart(out)
 
-    def plan(self, plan_ts: Array, origin: str, issued: pd.Timestamp | None, meta: dict[str, object]) -> Plan:
+    def plan(self, plan_ts: Array, origin: str, meta: dict[str, object]) -> Plan:
         """Return one unrolled plan, shape (steps, settings), as a Plan."""
-        return Plan(pd.DataFrame(plan_ts, index=self.index, columns=list(self.outlook.settings.names)), origin, issued, meta)
+        return Plan(pd.DataFrame(plan_ts, index=self.index, columns=list(self.outlook.settings.names)), origin, meta=meta)
 
     # ---- what the outlook says, once per search ----
 

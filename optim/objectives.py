@@ -85,9 +85,9 @@ KNOWN: Mapping[str, Objective] = {**OBJECTIVES, "cost": cost, "emissions": emiss
 
 UNITS: Mapping[str, str] = {
     "energy": "kWh",
-    "discomfort": "K.h/zone",
-    "co2_excess": "ppm.h/zone",
-    "moisture_risk": "share.h/zone",
+    "discomfort": "K.h per zone",
+    "co2_excess": "ppm.h per zone",
+    "moisture_risk": "share.h per zone",
     "cost": "currency",
     "emissions": "kg CO2e",
 }

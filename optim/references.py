@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from building.plan import Plan
 from optim.decisions import Array, Decisions
@@ -60,10 +59,10 @@ def raised_plan(outlook: Outlook, own: Plan) -> tuple[Plan, str]:
     return Plan(frame, "own", own.issued, {**own.meta, "raised_h": float(hours)}), note
 
 
-def rules_plan(decisions: Decisions, issued: pd.Timestamp | None = None) -> Plan:
+def rules_plan(decisions: Decisions) -> Plan:
     """Return what good practice would do without any optimiser: `GOOD_PRACTICE` unrolled over the outlook."""
     plans_nts = decisions.unroll(decisions.vector(GOOD_PRACTICE)[None])
-    return decisions.plan(plans_nts[0], "rules", issued, {"decisions": dict(GOOD_PRACTICE)})
+    return decisions.plan(plans_nts[0], "rules", {"decisions": dict(GOOD_PRACTICE)})
 
 
 def nearest_vector(decisions: Decisions, own: Plan) -> Array:

@@ -25,7 +25,7 @@ from optim.front import Front, Reference, non_dominated
 from optim.objectives import OBJECTIVES, TOLERANCE_PER_WEEK, Objective
 from optim.outlook import Margins, Outlook, hourly_means
 from optim.problem import Correct, Judge, PlanProblem, thermostat_slack
-from optim.references import nearest_vector, own_plan, raised_plan, rules_plan
+from optim.references import GOOD_PRACTICE, nearest_vector, own_plan, raised_plan, rules_plan
 
 Array = NDArray[np.float64]
 
@@ -196,7 +196,7 @@ def _references(judge: Judge, decisions: Decisions) -> tuple[dict[str, Reference
 
 def _known(decisions: Decisions, warm_start: Plan | Front | None) -> list[Array]:
     """Return unit vectors worth trying first: defaults, good practice, what an earlier search found."""
-    known = [decisions.defaults(), decisions.vector(dict(rules_plan(decisions).meta["decisions"]))]
+    known = [decisions.defaults(), decisions.vector(GOOD_PRACTICE)]
     if isinstance(warm_start, Front):
         spread = np.unique(np.linspace(0, len(warm_start) - 1, 12).astype(int))
         known += [decisions.vector(dict(zip(warm_start.decisions, warm_start.vectors_nd[i], strict=True))) for i in spread]

@@ -42,7 +42,6 @@ class IngestStatus:
     refused: dict[str, int]
     n_waiting: int
     n_commits: int
-    last_commit: pd.Timestamp | None
     failing_since: pd.Timestamp | None
     failure: str
 
@@ -86,7 +85,6 @@ class Ingest:
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
         self._n_messages = self._n_accepted = self._n_commits = self._n_overflow = 0
         self._refused: Counter[str] = Counter()
-        self._last_commit: pd.Timestamp | None = None
         self._failing_since: pd.Timestamp | None = None
         self._failure = ""
 
@@ -127,7 +125,6 @@ class Ingest:
             refused,
             self._queue.qsize(),
             self._n_commits,
-            self._last_commit,
             self._failing_since,
             self._failure,
         )
@@ -211,7 +208,6 @@ class Ingest:
             self._failing_since, self._failure = None, ""
         self._n_accepted += n_new
         self._n_commits += 1
-        self._last_commit = batch[-1][1]
         self._refused.update(e.reason for e in refused)
         if n_new < len(readings):
             self._refused["duplicate"] += len(readings) - n_new

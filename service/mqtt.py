@@ -73,7 +73,6 @@ class MqttLink:
         """Called in paho's thread, which holds its lock on outgoing messages, when the broker confirms that id."""
         self.n_connections = 0
         self.n_failures = 0
-        self.n_received = 0
         self.n_published = 0
         self.state = "stopped"
         self._client: paho.Client | None = None
@@ -200,7 +199,6 @@ class MqttLink:
             closed.set()
 
         def received(_c: paho.Client, _u: Any, m: paho.MQTTMessage) -> None:
-            self.n_received += 1
             try:
                 topic = m.topic
             except UnicodeDecodeError:  # paho hands over invalid UTF-8 and raises only here

@@ -30,8 +30,6 @@ WARM_UP_H = 168
 """Past a predictor is given before the hours that count."""
 LEAST_MEASURED_H = 24
 """Hours with outdoor temperature that the last fortnight must have before a plan is searched at all."""
-UNITS = {"energy": "kWh", "discomfort": "K.h per zone", "co2_excess": "ppm.h per zone", "moisture_risk": "share.h per zone"}
-"""Units of the objectives, for people who read a front."""
 
 OpenPredictor = Callable[[Config], Predictor]
 
@@ -135,6 +133,7 @@ def replan(
     from calibration.calibrate import present
     from calibration.report import Calibration
     from optim.choice import choose
+    from optim.objectives import UNITS
     from optim.search import search
 
     record = store.last_calibration(is_accepted=True)

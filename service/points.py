@@ -158,10 +158,6 @@ class Points:
         """Say whether the BMS echoes a command on `topic`."""
         return topic in self._echoes
 
-    def is_point(self, topic: str) -> bool:
-        """Say whether a variable is measured on `topic`."""
-        return topic in self._by_topic
-
     def read_message(
         self, topic: str, payload: bytes, received: pd.Timestamp, limits: AgeLimits, is_retained: bool = False
     ) -> tuple[list[Reading], list[BadReadingError]]:

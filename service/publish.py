@@ -118,7 +118,7 @@ class Publisher:
             self._send()
 
     def tick(self) -> list[Publication]:
-        """Do what is due: send what waits, settle what expired, mark what nobody echoed. The service calls it every second.
+        """Do what is due: send what waits, settle what expired, mark what nobody echoed. The service calls it twice a second.
 
         Returns:
             Setpoints newly marked unconfirmed: sent longer ago than `acknowledge_min`, without echo.

@@ -47,7 +47,7 @@ def test_every_vector_gives_a_plan_within_bounds_ramps_deadband_and_renewal(
     for limit in (bounds, ramp, renewal):
         assert limit(plans, no_prediction, outlook).max() == 0, limit.__name__
     for plan in plans:
-        decisions.plan(plan, "optimised", None, {}).check(outlook.settings)
+        decisions.plan(plan, "optimised", {}).check(outlook.settings)
 
 
 @quick
