@@ -420,8 +420,8 @@ def test_simulate_goes_through_campaign_and_export(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     ran = stand_in(monkeypatch, "simulation.campaign", "run_campaign", None)
-    dataset = SimpleNamespace(origin={"runs": 2, "core_hours": 0.01}, __len__=lambda: 6)
-    stand_in(monkeypatch, "simulation.campaign", "export", type("D", (), {"origin": dataset.origin, "__len__": lambda _: 6})())
+    dataset = type("Dataset", (), {"origin": {"runs": 2, "core_hours": 0.01}, "__len__": lambda _: 6})()
+    stand_in(monkeypatch, "simulation.campaign", "export", dataset)
     assert (
         main(["simulate", "--runs", "2", "--windows", "3", "--out", str(tmp_path), "--seed", "4", "--workers", "1", "--json"])
         == 0
