@@ -164,7 +164,7 @@ def test_port_in_use_is_a_clear_error(tmp_path) -> None:
 
 
 class Running:
-    """A service in a process of its own."""
+    """A service in a process of its own, which ends with the `with` block whatever happens in it."""
 
     def __init__(self, folder: Path, predictor: str = "open_rc", **environ: str) -> None:
         program = f"""
@@ -185,11 +185,32 @@ if __name__ == "__main__":
             env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
         )
         self.said: list[str] = []
-        while not self.said or not self.said[-1].startswith("Page"):
-            line = self.process.stdout.readline()
-            assert line, f"the service ended: {self.said}"
-            self.said.append(line)
+        try:
+            while not self.said or not self.said[-1].startswith("Page"):
+                line = self.process.stdout.readline()
+                assert line, f"the service ended: {self.said}"
+                self.said.append(line)
+        except BaseException:
+            self.end()
+            raise
         self.url = self.said[-1].split()[-1]
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End the process if the test did not: told first, so that it ends its jobs, then killed."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.process.stdout.close()
 
     def ask(self, route: str, method: str = "GET"):
         request = urllib.request.Request(self.url + route, method=method)
@@ -211,21 +232,21 @@ OPEN = {"api__port": "0", "api__is_open": "true"}
 
 @pytest.mark.faults
 def test_service_without_a_broker_serves_and_ends_in_order_when_told(tmp_path) -> None:
-    running = Running(tmp_path, **OPEN)
-    status = running.ask("v1/status")
-    assert status["is_broker_connected"] is False
-    assert len(running.ask("v1/setpoints")["settings"]) == 5
-    running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(15) == 0
+    with Running(tmp_path, **OPEN) as running:
+        status = running.ask("v1/status")
+        assert status["is_broker_connected"] is False
+        assert len(running.ask("v1/setpoints")["settings"]) == 5
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(15) == 0
 
 
 @pytest.mark.faults
 def test_token_is_announced_at_the_first_start_only(tmp_path) -> None:
     for n_tokens in (1, 0):
-        running = Running(tmp_path, api__port="0")
-        assert sum("token" in line for line in running.said) == n_tokens
-        running.process.terminate()
-        running.process.wait(15)
+        with Running(tmp_path, api__port="0") as running:
+            assert sum("token" in line for line in running.said) == n_tokens
+            running.process.terminate()
+            running.process.wait(15)
 
 
 @pytest.mark.faults
@@ -234,20 +255,20 @@ def test_service_killed_while_a_job_runs_comes_back_with_everything_and_the_job_
     store = SqlStore(config.store.url.get_secret_value())
     fill(store, lived(hours=48))
     readings = store.counts()["readings"]
-    running = Running(tmp_path, "hanging_rc", **OPEN)
-    running.ask("v1/plans", "POST")
-    assert running.ask("v1/status")["running"] == ["plan"]
-    running.process.kill()
-    running.process.wait()
-    again = Running(tmp_path, **OPEN)
-    assert [j["outcome"] for j in again.ask("v1/jobs")] == ["interrupted"]
-    job = again.ask("v1/plans", "POST")["job"]
-    done = until(lambda: (j := again.ask(f"v1/jobs/{job}"))["ended"] and j)
-    # The readings are of February 2026, the clock is the machine's: too old a past is refused, by name, and the service lives.
-    assert done["outcome"] == "refused"
-    assert store.counts()["readings"] == readings
-    again.process.terminate()
-    assert again.process.wait(15) == 0
+    with Running(tmp_path, "hanging_rc", **OPEN) as running:
+        running.ask("v1/plans", "POST")
+        assert running.ask("v1/status")["running"] == ["plan"]
+        running.process.kill()
+        running.process.wait()
+    with Running(tmp_path, **OPEN) as again:
+        assert [j["outcome"] for j in again.ask("v1/jobs")] == ["interrupted"]
+        job = again.ask("v1/plans", "POST")["job"]
+        done = until(lambda: (j := again.ask(f"v1/jobs/{job}"))["ended"] and j)
+        # The readings are of February 2026, the clock is the machine's: too old a past is refused, and the service lives.
+        assert done["outcome"] == "refused"
+        assert store.counts()["readings"] == readings
+        again.process.terminate()
+        assert again.process.wait(15) == 0
     store.close()
 
 
@@ -255,8 +276,7 @@ def test_service_killed_while_a_job_runs_comes_back_with_everything_and_the_job_
 @pytest.mark.timeout(600)
 def test_weeks_on_mqtt_become_a_calibration_a_plan_and_setpoints_on_mqtt(tmp_path) -> None:
     month = lived(hours=456)
-    with start_broker() as broker:
-        running = Running(tmp_path, mqtt__port=str(broker.port), clock__source="topic", **OPEN)
+    with start_broker() as broker, Running(tmp_path, mqtt__port=str(broker.port), clock__source="topic", **OPEN) as running:
         commands: dict[str, dict] = {}
         client = paho.Client(CallbackAPIVersion.VERSION2, client_id="site")
         client.on_message = lambda _c, _u, m: commands.__setitem__(m.topic, json.loads(m.payload))
@@ -317,13 +337,13 @@ import calibration.calibrate, optim.search, optim.choice, models.runtime.session
 
 
 def test_idle_service_stays_under_300_mb_and_leaves_heavy_libraries_to_its_jobs(tmp_path) -> None:
-    running = Running(tmp_path, **OPEN)
-    for route in ("v1/status", "v1/setpoints", "v1/points", "v1/zones"):
-        running.ask(route)
-    text = Path(f"/proc/{running.process.pid}/status").read_text()
-    resident_mb = next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS")) / 1024
-    maps = Path(f"/proc/{running.process.pid}/maps").read_text()
-    running.process.terminate()
-    running.process.wait(15)
+    with Running(tmp_path, **OPEN) as running:
+        for route in ("v1/status", "v1/setpoints", "v1/points", "v1/zones"):
+            running.ask(route)
+        text = Path(f"/proc/{running.process.pid}/status").read_text()
+        resident_mb = next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS")) / 1024
+        maps = Path(f"/proc/{running.process.pid}/maps").read_text()
+        running.process.terminate()
+        running.process.wait(15)
     assert resident_mb <= 300
     assert "onnxruntime" not in maps and "/scipy/" not in maps
