@@ -37,7 +37,7 @@ SETTING_RANGES = {
     "outdoor_air_flow": (0.4, 5.0),
     "supply_air_temperature": (11.0, 18.0),
 }
-
+"""Low and high of each setting; occupancy shares go from 0.1 to 1."""
 
 ADJUSTED = {
     "burner_efficiency": ("cold", "burner_efficiency", 0.95),

@@ -16,7 +16,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -131,8 +131,6 @@ def local_map(n_workers: int | None = None) -> Iterator[Map]:
     with ProcessPoolExecutor(n_workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
 
         def spread(function: Callable[[int], Outcome], items: Sequence[int]) -> Iterator[Outcome]:
-            from concurrent.futures import as_completed
-
             pending = {pool.submit(function, i) for i in items}
             try:
                 for future in as_completed(pending):
@@ -151,13 +149,13 @@ def cluster_map(address: str) -> Iterator[Map]:
     Raises:
         OSError: no scheduler answers there.
     """
-    from distributed import Client, as_completed
+    import distributed
 
-    with Client(address, timeout="15s") as client:  # type: ignore[no-untyped-call]
+    with distributed.Client(address, timeout="15s") as client:  # type: ignore[no-untyped-call]
 
         def spread(function: Callable[[int], Outcome], items: Sequence[int]) -> Iterator[Outcome]:
             futures = client.map(function, list(items), pure=False, retries=2)
-            for future in as_completed(futures):  # type: ignore[no-untyped-call]
+            for future in distributed.as_completed(futures):  # type: ignore[no-untyped-call]
                 yield future.result()
                 future.release()
 
@@ -201,7 +199,7 @@ def run_campaign(
             failed.add(outcome.number)
             line = {"number": outcome.number, "climate": outcome.climate, **(outcome.failure or {})}
             with open(folder / "failures.jsonl", "a", encoding="utf-8") as f:
-                f.write(json.dumps(line) + "\n")
+                f.write("\n" + json.dumps(line) + "\n")  # a line that a kill cut short must not swallow this one
         if progress is not None:
             left = len(todo) - finished
             progress(done + finished, campaign.n_runs, len(failed), left * (time.monotonic() - began) / finished)

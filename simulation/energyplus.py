@@ -79,7 +79,9 @@ def simulate(building: Building, run: Run, timeout_s: float = 600) -> pd.DataFra
         energies ``heating_gas`` and ``heating_electricity`` [W].
 
     Raises:
-        FailedRunError: with the engine's own words. IrregularTimeError, MissingColumnError, UnknownNameError: a bad run.
+        FailedRunError: with the engine's own words. BadWeatherFileError, BadEpjsonError: a bad file.
+        MissingColumnError, IrregularTimeError, NotFiniteError, SetpointsCrossError, OutsideBoundsError: bad series.
+        UnknownNameError: a parameter without a knob.
     """
     epw_path = find_weather(run.weather)
     epw = read_epw(epw_path)
@@ -182,12 +184,7 @@ def _check_series(series: pd.DataFrame, building: Building, utc_offset_h: float)
             what="the series of a run", n_missing=len(missing), n_wanted=len(wanted), missing=", ".join(missing)
         )
     plan = Plan(series[wanted])  # refuses gaps, NaN and crossing setpoints
-    for v in building.inputs.having(Role.SETTING, Role.OCCUPANCY):
-        low, high = float(series[v.name].min()), float(series[v.name].max())
-        if low < v.low - 1e-6 or high > v.high + 1e-6:
-            raise OutsideBoundsError(
-                variable=v.name, value=low if low < v.low else high, low=v.low, high=v.high, unit=v.quantity.unit
-            )
+    plan.check(building.inputs.having(Role.SETTING, Role.OCCUPANCY))
     local = plan.start + pd.Timedelta(hours=utc_offset_h)
     if local != local.normalize() or (plan.end - plan.start) % pd.Timedelta(days=1):
         reason = f"a run is whole days from local standard midnight; this one starts at {local:%H:%M} local standard time"

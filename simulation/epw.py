@@ -57,7 +57,10 @@ _DAYS = tuple((month, 1 + day) for month in range(1, 13) for day in range(calend
 
 @dataclass(frozen=True)
 class Morph:
-    """A change of a weather file: T' = mean + stretch * (T - mean) + shift; beam and diffuse times radiation."""
+    """A change of a weather file: T' = mean + stretch * (T - mean) + shift; global, beam and diffuse times radiation.
+
+    Cut at -60 and 60 degC, and at 1100 W/m2.
+    """
 
     shift_k: float = 0.0
     stretch: float = 1.0

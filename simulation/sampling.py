@@ -70,7 +70,6 @@ class EvaluationFile(Strict):
 class Drawn:
     """One run to be simulated, with what the data card says of it."""
 
-    number: int
     run: Run
     climate: str
     kinds: tuple[str, ...]
@@ -135,7 +134,7 @@ def draw_run(
         first = index[-1] + pd.Timedelta(hours=1)
     morph = _draw_morph(rng) if is_training and rng.random() < 0.5 else None
     parameters = dict(zip(building.parameter_space.names, (float(v) for v in values), strict=True))
-    return Drawn(number, Run(climate, parameters, pd.concat(pieces), morph), climate, tuple(kinds))
+    return Drawn(Run(climate, parameters, pd.concat(pieces), morph), climate, tuple(kinds))
 
 
 COLD = ("boulder", "colorado_springs", "denver", "golden", "chicago", "uiw", "sterling", "san_francisco")

@@ -14,7 +14,7 @@ from building.description import Building
 from building.errors import BadDatasetError, FailedRunError
 from simulation import campaign as campaigns
 from simulation.campaign import Campaign, DrawAndSimulate, cluster_map, draw, export, failures, local_map, run_campaign
-from simulation.dataset import load_dataset
+from simulation.dataset import load_dataset, save_dataset
 from simulation.sampling import HELD_OUT_DAYS
 
 SMALL = Campaign("medium_office", n_runs=3, n_windows=1, seed=5)
@@ -159,6 +159,23 @@ def test_an_absent_cluster_is_said_at_once() -> None:
 def test_a_folder_without_manifest_or_with_other_arrays_is_no_dataset(tmp_path: Path, finished: Path) -> None:
     with pytest.raises(BadDatasetError, match="no manifest"):
         load_dataset(tmp_path)
+    save_dataset(export(finished), tmp_path)
+    np.save(tmp_path / "y.npy", np.zeros((3, 840, 2), dtype=np.float32))
+    with pytest.raises(BadDatasetError, match="do not fit the manifest"):
+        load_dataset(tmp_path)
+
+
+def test_a_campaign_without_a_finished_run_exports_nothing(tmp_path: Path) -> None:
+    (tmp_path / "campaign.json").write_text(json.dumps({"building": "medium_office", "n_runs": 1}))
     with pytest.raises(BadDatasetError, match="no finished run"):
-        (tmp_path / "campaign.json").write_text(json.dumps({"building": "medium_office", "n_runs": 1}))
         export(tmp_path)
+
+
+def test_a_line_that_a_kill_cut_short_hides_no_other_failure(tmp_path: Path, monkeypatch) -> None:
+    def fails(building, run):
+        raise FailedRunError(reason="code 1", engine="Severe")
+
+    monkeypatch.setattr(campaigns, "simulate", fails)
+    (tmp_path / "failures.jsonl").write_text('{"number": 2, "clim')
+    run_campaign(SMALL, tmp_path, one_by_one)
+    assert [f["number"] for f in failures(tmp_path)] == [0, 1, 2]
