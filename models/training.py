@@ -288,7 +288,7 @@ def train(
 
     Args:
         dataset_folder: see simulation/dataset.py.
-        out_folder: becomes the bundle; holds ``training.ckpt`` beside it (``<out_folder>.ckpt``) until the bundle is written.
+        out_folder: becomes the bundle; the checkpoint ``<out_folder>.ckpt`` lies beside it until the bundle is written.
         config: how to train; the default is what the shipped bundle used.
         seed: of the weights and the crops.
         progress: see `Progress`.
@@ -340,7 +340,7 @@ def _pruned(network: Network) -> list[str]:
 
 
 def _some(windows: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return at most about 400 windows, evenly spread: enough to fit a scaling."""
+    """Return 400 to 800 windows, evenly spread (all where there are fewer): enough to fit a scaling."""
     return np.asarray(windows[:: max(1, len(windows) // 400)].cpu().numpy())
 
 

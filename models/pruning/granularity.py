@@ -15,10 +15,8 @@ from torch import Tensor
 from building.variables import Role
 from models.network import Layer, Network
 
-NEVER_PRUNED = (
-    Role.PARAMETER,
-    Role.SETTING,
-)  # a pruned calibration parameter or decision variable becomes a no-op without an error
+NEVER_PRUNED = (Role.PARAMETER, Role.SETTING)
+"""A pruned calibration parameter or decision variable would become a no-op without an error."""
 
 
 @dataclass(frozen=True)

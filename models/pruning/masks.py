@@ -40,7 +40,7 @@ class Pruning:
 class Masks:
     """The gates of a network under some recipes, and the evidence gathered on them.
 
-    The caller's loop: `watch` once, and per step `collect` after the backward pass and `update` before the next.
+    The caller's loop: per step `update` before the forward pass and `collect` after the backward pass; `release` at the end.
     """
 
     def __init__(self, network: Network, prunings: tuple[Pruning, ...], memory: float = 0.99) -> None:
