@@ -22,7 +22,7 @@ from models.evaluation import figures
 from models.export import export_graph
 from models.network import Network, n_weights
 from models.pruning.masks import Pruning
-from models.pruning.schedule import agp, one_cycle, one_shot
+from models.pruning.schedule import Schedule, agp, one_cycle, one_shot
 from models.pruning.shrink import shrink
 from models.runtime.session import open_graph, run_graph
 from models.training import ONE_CYCLE_RECIPE, TrainingConfig, fit
@@ -31,9 +31,9 @@ from simulation.dataset import Dataset, load_dataset
 KEYS = ("zone_temperature_rmse_k", "co2_rmse_ppm", "heating_r2", "cooling_r2", "fan_r2", "electricity_r2", "total_error_median")
 
 
-def scheduled(schedule: object) -> tuple[Pruning, ...]:
+def scheduled(schedule: Schedule) -> tuple[Pruning, ...]:
     """Return the shipped recipe with another schedule."""
-    return tuple(replace(p, schedule=schedule) for p in ONE_CYCLE_RECIPE)  # type: ignore[arg-type]
+    return tuple(replace(p, schedule=schedule) for p in ONE_CYCLE_RECIPE)
 
 
 def judged(network: Network, held: Dataset, rng: np.random.Generator) -> dict[str, float]:
@@ -59,10 +59,6 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--variants", default="dense,one_cycle,agp,one_shot,small")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    dataset = load_dataset(chosen.dataset)
-    held = dataset.where((dataset.windows["split"] == "validation").to_numpy())
-    base = TrainingConfig(n_steps=chosen.steps)
     recipes = {
         "dense": (),
         "one_cycle": scheduled(one_cycle),
@@ -70,10 +66,20 @@ def main(arguments: list[str]) -> None:
         "one_shot": scheduled(one_shot),
         "small": (),
     }
+    variants = chosen.variants.split(",")
+    unknown = [name for name in variants if name not in recipes]
+    if unknown:
+        parser.error(f"no variant {', '.join(unknown)}; there are {', '.join(recipes)}")
+    if "small" in variants and "one_cycle" not in variants[: variants.index("small")]:
+        parser.error("small has the shape that one_cycle ends with: name one_cycle before it")
+    torch.set_num_threads(1)
+    dataset = load_dataset(chosen.dataset)
+    held = dataset.where((dataset.windows["split"] == "validation").to_numpy())
+    base = TrainingConfig(n_steps=chosen.steps)
     rows: dict[str, dict[str, float]] = {}
-    pruned_shape = None
-    for name in chosen.variants.split(","):
-        network_config = pruned_shape if name == "small" and pruned_shape is not None else base.network
+    pruned_shape = base.network
+    for name in variants:
+        network_config = pruned_shape if name == "small" else base.network
         network, _ = fit(dataset, replace(base, prunings=recipes[name], network=network_config), chosen.seed)
         small = shrink(network).cpu().eval()
         if name == "one_cycle":
