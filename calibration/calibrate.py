@@ -32,7 +32,7 @@ from calibration.search import USUAL_BUDGET, Budget, Progress, search
 Array = NDArray[np.float64]
 
 TEMPERATURE_ANCHOR_K = 0.5
-"""A mean zone RMSE beyond this is worth a warning (reference/standards.md: temperature is judged in K, anchor 0.5 K)."""
+"""A mean zone RMSE beyond this is worth a warning. Ours: no standard has a limit in K, and a share of degC means nothing."""
 
 
 def calibrate(

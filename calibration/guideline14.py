@@ -99,7 +99,7 @@ class EnergyFigure:
 
 
 def energy_figure(
-    name: str, measured: Array, simulated: Array, index: pd.DatetimeIndex, time_zone: str, always: bool, limits: Limits = HOURLY
+    name: str, measured: Array, simulated: Array, index: pd.DatetimeIndex, time_zone: str, always: bool
 ) -> EnergyFigure:
     """Compare one energy channel.
 
@@ -110,7 +110,6 @@ def energy_figure(
         index: UTC stamps of both.
         time_zone: whose days the daily figures take.
         always: judge it whatever its mean; else only from `LEAST_MEAN_OVER_PEAK` on.
-        limits: hourly limits.
     """
     both = np.isfinite(measured) & np.isfinite(simulated)
     m = np.where(both, measured, np.nan)
@@ -128,7 +127,7 @@ def energy_figure(
         nmbe_daily=nmbe(*days),
         mean_over_peak=mean_over_peak,
         is_judged=always or mean_over_peak >= LEAST_MEAN_OVER_PEAK,
-        passes=bool(hourly[0] <= limits.cv_rmse and abs(hourly[1]) <= limits.nmbe),
+        passes=bool(hourly[0] <= HOURLY.cv_rmse and abs(hourly[1]) <= HOURLY.nmbe),
     )
 
 

@@ -131,8 +131,7 @@ def correction(model: ResidualModel, errors: pd.DataFrame, outputs: Signature, h
     Args:
         model: fitted residual model.
         errors: measured - predicted of the recent past (a week is used), hourly, UTC, NaN in gaps, ending where the horizon
-            begins
-            (or before: the time in between fades the errors as well). Columns that are missing are not corrected.
+            begins (or before: the time in between fades the errors as well). Columns that are missing are not corrected.
         outputs: signature of the predictions.
         horizon: UTC stamps of the forecast.
     """

@@ -1,7 +1,7 @@
 """Choice: one plan out of a front, and the sentence that says why.
 
-A rule is a plain function from a Front to an index (or None for "keep the baseline") and a reason. `RULES` names them for
-configuration files.
+A rule is a plain function from a Front to an index (or None for "keep the baseline") and a reason. The service chooses by
+`no_worse`; `RULES` names the others for whoever calls `choose`.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def balanced(front: Front) -> Chosen:
 
 
 RULES: dict[str, Rule] = {"no_worse": no_worse, "knee": knee, "balanced": balanced}
-"""The rules a configuration can name."""
+"""The rules that `choose` knows by name."""
 
 
 def _least(cost: Array, keep: NDArray[np.bool_]) -> int:

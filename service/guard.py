@@ -25,8 +25,8 @@ from building.variables import Role
 from service.config import GuardSection
 from service.store import PlanRecord, Store
 
-_LATE_OCCUPANCY = pd.Timedelta(hours=2)
-_FRESH_OCCUPANCY = pd.Timedelta(minutes=30)
+_LATE = pd.Timedelta(hours=2)  # an older reading, of a zone or of people, says nothing about now
+_FRESH = pd.Timedelta(minutes=30)  # a younger count of people is of now
 _RELEVANT = 0.01  # a shortfall of less than this share of the need is rounding
 
 
@@ -154,7 +154,7 @@ def observe(store: Store, building: Building, now: pd.Timestamp, own: WeekProfil
     # Series inputs only: a constant parameter is not measured.
     names = [v.name for v in (*building.inputs, *building.outputs) if v.role is not Role.PARAMETER]
     newest = store.last(names)
-    fresh_zones = [newest[z].value for z in zones if z in newest and abs(now - newest[z].stamp) <= _LATE_OCCUPANCY]
+    fresh_zones = [newest[z].value for z in zones if z in newest and abs(now - newest[z].stamp) <= _LATE]
     calibration = store.last_calibration(is_accepted=True)
     density = building.facts.parameters["occupant_density"].default if "occupant_density" in building.facts.parameters else None
     if calibration is not None:
@@ -190,9 +190,9 @@ def _occupancy(store: Store, newest: object, scheduled: float | None, now: pd.Ti
     if stamp is None or value is None:
         return expected
     age = abs(now - stamp)  # a stamp far ahead of a clock that was set back says nothing about now
-    if age <= _FRESH_OCCUPANCY:
+    if age <= _FRESH:
         return float(value)
-    if age <= _LATE_OCCUPANCY and (expected is None or not is_occupied(expected)):
+    if age <= _LATE and (expected is None or not is_occupied(expected)):
         return float(value)
     return expected
 
