@@ -64,7 +64,8 @@ def test_token_missing_or_wrong_is_401_with_a_clear_body(stranger, token, route,
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
     body = answer.json()
-    assert (body["error"] == "NotAuthorisedError" and "token" in body["message"].lower()) or "Bearer" in body["message"]
+    assert body["error"] == "NotAuthorisedError"
+    assert "token" in body["message"].lower() or "Bearer" in body["message"]
     assert "Authorization: Bearer" in body["what_to_do"]
 
 
