@@ -72,7 +72,7 @@ def evaluate(
         runs: how many windows of 168 + 672 h.
         seed: of the draws; fresh runs start in the third week of a month, where no training window starts.
         workers: processes; all cores when None.
-        progress: called with (done, total, note, seconds to go).
+        progress: called with (done, total, note).
         climates: ``training`` draws from the climates of the campaign, ``held-out`` from those in no campaign.
 
     Raises:
@@ -83,14 +83,16 @@ def evaluate(
     building = load_building(loaded.building)
     campaign = Campaign(loaded.building, runs, 1, seed=10_000 + seed, held_out=True, climates=climates)
     done: list[Outcome] = []
-    n_failed = 0
+    failures: list[str] = []
     with local_map(workers) as spread:
         for outcome in spread(DrawAndSimulate(campaign), range(runs)):
-            n_failed += outcome.failure is not None
-            done += [outcome] if outcome.values is not None else []
-            progress(len(done) + n_failed, runs, f"{n_failed} failed")
+            if outcome.failure is None:
+                done.append(outcome)
+            else:
+                failures.append(outcome.failure["reason"])
+            progress(len(done) + len(failures), runs, f"{len(failures)} failed")
     if not done:
-        raise BadDatasetError(path=bundle, reason="no fresh run succeeded; the engine's words are in the failures of a campaign.")
+        raise BadDatasetError(path=bundle, reason=f"no fresh run succeeded. The first failure: {'; '.join(failures[:1])}")
     done.sort(key=lambda o: o.number)
     values = np.stack([o.values for o in done if o.values is not None]).astype(float)
     x_btc = values[:, :, building.inputs.positions(predictor.inputs.names)]
@@ -124,7 +126,7 @@ def evaluate(
         groups={name: of(keep) for name, keep in groups.items() if keep.any()},
         speedup=sum(o.cpu_s for o in done) / ours_s,
         n_runs=len(done),
-        n_failed=n_failed,
+        n_failed=len(failures),
     )
 
 
