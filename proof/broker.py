@@ -86,7 +86,7 @@ def start_broker(
     Raises:
         BrokerError: it did not come up, or it cannot do what was asked.
     """
-    port = port or _free_port()
+    port = port or free_port()
     kind = kind or ("mosquitto" if find_mosquitto() else "amqtt")
     folder = Path(tempfile.mkdtemp(prefix="setwise-broker-"))
     said = folder / "log"
@@ -109,7 +109,8 @@ def start_broker(
     raise BrokerError(host=broker.host, port=port, reason=f"{kind} did not come up: {tail or 'it said nothing'}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port of localhost that nobody listens on."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])

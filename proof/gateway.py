@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ import pandas as pd
 
 from building.errors import ServiceFailedError
 from building.plan import WeekProfile
-from proof.broker import Broker
+from proof.broker import Broker, free_port
 from proof.plants import WEEK_H, Plant
 
 VALID_FOR = pd.Timedelta(minutes=90)
@@ -35,10 +34,9 @@ JOB_LIMIT_S = 600.0
 class Gateway:
     """`setwise serve` as its own process, asked over HTTP."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, folder: Path, port: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, port: int) -> None:
         self._process = process
         self._log = log
-        self._token_file = folder / "token"
         self.address = f"http://127.0.0.1:{port}/"
 
     @property
@@ -123,7 +121,7 @@ def commissioned(folder: Path, plant: Plant, broker: Broker, bundle: Path) -> It
     site = folder / plant.building.name
     shutil.copytree(plant.building.folder, site)
     (site / "baseline.toml").write_text(_toml(plant.habits), encoding="utf-8")
-    port = _free_port()
+    port = free_port()
     environment = os.environ | {
         "SETWISE_BUILDING__NAME": str(site),
         "SETWISE_BUILDING__BUNDLE": str(bundle.resolve()),
@@ -145,7 +143,7 @@ def commissioned(folder: Path, plant: Plant, broker: Broker, bundle: Path) -> It
         command = [sys.executable, "-m", "setwise", "serve"]
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
     try:
-        service = Gateway(process, log, folder, port)
+        service = Gateway(process, log, port)
         service.wait_until_up()
         yield service
     finally:
@@ -162,9 +160,3 @@ def _toml(profile: WeekProfile) -> str:
     return "\n".join(
         f"[{name}]\n" + "".join(f"{day} = {hours}\n" for day, hours in days.items()) for name, days in tables.items()
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -10,7 +10,6 @@ from building.description import Building
 from building.indices.air import idis_tot, mean_occupied_co2
 from building.indices.comfort import comfort_band, is_occupied, tdis_tot
 from building.indices.energy import hvac_energy_kwh
-from building.indices.limits import with_overrides
 from building.indices.moisture import relative_humidity
 from building.units import CO2, TEMPERATURE
 from building.variables import Role
@@ -49,7 +48,7 @@ def kpis(building: Building, lived: pd.DataFrame, start: pd.Timestamp) -> Kpis:
         start: first judged hour.
     """
     index = pd.DatetimeIndex(lived.index)
-    limits = with_overrides(building.facts.limits)
+    limits = building.limits
     low, high = comfort_band(index, lived["outdoor_air_temperature"].to_numpy(), building.site.time_zone, limits)
     judged = index >= start
     week = lived[judged]

@@ -44,11 +44,6 @@ class Plant:
     dead_sensor: str
 
     @property
-    def measured_from(self) -> pd.Timestamp:
-        """First measured hour."""
-        return pd.Timestamp(self.run.series.index[SPIN_UP_H])
-
-    @property
     def planned_from(self) -> pd.Timestamp:
         """First hour of the week to be planned."""
         return pd.Timestamp(self.run.series.index[SPIN_UP_H + MEASURED_H])
