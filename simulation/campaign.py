@@ -20,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +32,7 @@ from building.description import Building, load_building
 from building.errors import BadDatasetError, SetwiseError
 from simulation.dataset import Dataset, save_dataset
 from simulation.energyplus import SPIN_UP_H, simulate
-from simulation.sampling import WINDOW_H, Drawn, draw_run, load_evaluation, parameter_points
+from simulation.sampling import MORPH_RANGES, WINDOW_H, Drawn, draw_run, load_evaluation, parameter_points
 
 
 @dataclass(frozen=True)
@@ -275,17 +276,18 @@ def export(folder: Path, validation_share: float = 0.08) -> Dataset:
             )
     values = np.stack(blocks)
     failed = failures(folder)
+    held_out = ", ".join(load_evaluation(building).held_out_climates)
     origin = {
         "building": campaign.building,
-        "engine": "EnergyPlus 25.2.0 (pyenergyplus-lbnl 26.1.0)",
+        "engine": f"EnergyPlus of pyenergyplus-lbnl {version('pyenergyplus-lbnl')}",
         "campaign": asdict(campaign),
         "runs": len(paths),
         "windows": len(rows),
         "failed_runs": len(failed),
         "failures": [{k: f[k][:300] if isinstance(f[k], str) else f[k] for k in f} for f in failed[:20]],
         "morphed_runs": n_morphed,
-        "morph": "half of the runs: temperature shift -9..4 K, stretch 0.8..1.25, radiation x0.75..1.1" if n_morphed else "none",
-        "held_out": "Oklahoma City and Newark; third week of each month starts no window" if not campaign.held_out else "fresh",
+        "morph": {name: list(span) for name, span in MORPH_RANGES.items()} if n_morphed else "none",
+        "held_out": "none: fresh runs" if campaign.held_out else f"{held_out}; the third week of each month starts no window",
         "core_hours": cpu_s / 3600,
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -28,6 +28,9 @@ HELD_OUT_DAYS = range(15, 22)
 YEARS = (2017, 2018, 2019, 2021, 2022, 2023)
 """Calendar years of the runs; no leap year, since no weather file has a 29 February."""
 KINDS = ("schedule", "odd")
+MORPH_SHARE = 0.5
+"""Share of the training runs whose weather is morphed, within these ranges."""
+MORPH_RANGES = {"shift_k": (-9.0, 4.0), "stretch": (0.8, 1.25), "radiation": (0.75, 1.1)}
 
 
 class ScheduleRanges(Strict):
@@ -132,7 +135,7 @@ def draw_run(
         pieces.append(pd.DataFrame(settings | occupancy, index=index))
         kinds.append(kind)
         first = index[-1] + pd.Timedelta(hours=1)
-    morph = _draw_morph(rng) if is_training and rng.random() < 0.5 else None
+    morph = _draw_morph(rng) if is_training and rng.random() < MORPH_SHARE else None
     parameters = dict(zip(building.parameter_space.names, (float(v) for v in values), strict=True))
     return Drawn(Run(climate, parameters, pd.concat(pieces), morph), climate, tuple(kinds))
 
@@ -166,9 +169,7 @@ def _meets_leap_day(start: pd.Timestamp, n_windows: int) -> bool:
 
 
 def _draw_morph(rng: np.random.Generator) -> Morph:
-    return Morph(
-        shift_k=float(rng.uniform(-9, 4)), stretch=float(rng.uniform(0.8, 1.25)), radiation=float(rng.uniform(0.75, 1.1))
-    )
+    return Morph(**{name: float(rng.uniform(low, high)) for name, (low, high) in MORPH_RANGES.items()})
 
 
 def draw_schedule(rng: np.random.Generator, r: ScheduleRanges, local: pd.DatetimeIndex) -> dict[str, Array]:
