@@ -105,7 +105,7 @@ def test_the_bundle_says_where_it_comes_from_what_it_cost_and_how_good_it_is(wor
     assert bundle.building == "medium_office" and bundle.warm_up_h == 168
     assert "EnergyPlus" in bundle.origin["engine"]
     assert (bundle.origin["runs"], bundle.origin["windows"], bundle.origin["failed_runs"]) == (4, 4, 0)
-    assert "Oklahoma City" in bundle.origin["held_out"] and "morph" in bundle.origin
+    assert "usa_ok_oklahoma" in bundle.origin["held_out"] and "morph" in bundle.origin
     assert 0.1 < 3600 * bundle.core_hours["campaign"] / 4 < 300, "core-seconds of one simulation"
     assert bundle.core_hours["training"] > 0
     wanted = {"zone_temperature_rmse_k", "co2_rmse_ppm", "heating_r2", "cooling_r2", "fan_r2", "electricity_r2"}
