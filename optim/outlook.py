@@ -41,7 +41,7 @@ class Margins:
     """
 
     temperature_k: float = 0.2
-    co2_ppm: float = 30.0
+    co2_ppm: float = 60.0
 
 
 @dataclass(frozen=True)
