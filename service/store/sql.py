@@ -15,10 +15,9 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,286 +27,30 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from building.errors import BadReadingError, JobOverlapError, SetwiseError, StoreError
 from building.plan import Plan
+from service.store.records import (
+    DocumentRecord,
+    JobRecord,
+    Outcome,
+    PlanRecord,
+    PublicationRecord,
+    PublicationState,
+    Reading,
+    RefusalRecord,
+)
+from service.store.tables import (
+    CALIBRATIONS,
+    FORECASTS,
+    FRONTS,
+    JOBS,
+    META,
+    METADATA,
+    PLANS,
+    PUBLICATIONS,
+    READINGS,
+    REFUSALS,
+)
 
 SCHEMA_VERSION = 1
-
-Outcome = Literal["running", "done", "refused", "failed", "timed_out", "interrupted"]
-PublicationState = Literal["waiting", "sent", "acknowledged", "unconfirmed", "expired", "replaced"]
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One measured value, inside unit.
-
-    Attributes:
-        variable: its name in the building's signature.
-        stamp: when it holds (UTC; the start of its hour when it is an hourly mean).
-        value: finite.
-        received: when it reached us (UTC).
-        flag: ``good``, or why to doubt it.
-    """
-
-    variable: str
-    stamp: pd.Timestamp
-    value: float
-    received: pd.Timestamp
-    flag: str = "good"
-
-
-@dataclass(frozen=True)
-class PlanRecord:
-    """A stored plan. `state`: ``accepted`` (may be followed) or ``withdrawn``."""
-
-    id: int
-    issued: pd.Timestamp
-    state: str
-    plan: Plan
-
-
-@dataclass(frozen=True)
-class DocumentRecord:
-    """A stored calibration or front: JSON data with the instant it was made. `state`: ``accepted`` or ``refused``."""
-
-    id: int
-    made: pd.Timestamp
-    state: str
-    data: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class JobRecord:
-    """One line of the journal."""
-
-    id: int
-    kind: str
-    started: pd.Timestamp
-    ended: pd.Timestamp | None
-    outcome: Outcome
-    log: str
-
-
-@dataclass(frozen=True)
-class PublicationRecord:
-    """One setpoint that left, or waits to leave."""
-
-    id: int
-    setting: str
-    topic: str
-    value: float
-    valid_until: pd.Timestamp
-    made: pd.Timestamp
-    state: PublicationState
-    settled: pd.Timestamp | None
-    plan_id: int | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class RefusalRecord:
-    """How often messages were refused for one reason, and the last of them."""
-
-    reason: str
-    n: int
-    last: pd.Timestamp
-    topic: str
-    detail: str
-
-
-class Store(Protocol):
-    """What the service remembers. Every method is one transaction, or part of the one opened by `transaction`."""
-
-    def transaction(self) -> AbstractContextManager[None]:
-        """Join all calls of this thread inside the block: all of them are kept, or none."""
-
-    def add_readings(
-        self, readings: Sequence[Reading], refused: Iterable[BadReadingError] = (), at: pd.Timestamp | None = None
-    ) -> int:
-        """Keep readings and count refusals; return how many were new. A known (variable, stamp) counts as ``duplicate``."""
-
-    def series(self, variables: Sequence[str], start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-        """Return readings with start <= stamp < end: a column per variable, a row per stamp of any of them, NaN elsewhere."""
-
-    def hourly(self, variables: Sequence[str], start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-        """Return hourly means on every hour from `start` to `end` (floored), NaN where no reading fell."""
-
-    def last(self, variables: Sequence[str]) -> dict[str, Reading]:
-        """Return the newest reading of each variable that has one."""
-
-    def refusals(self) -> list[RefusalRecord]:
-        """Return refusals by reason, most frequent first."""
-
-    def add_forecast(self, frame: pd.DataFrame, issued: pd.Timestamp) -> None:
-        """Keep a forecast with its issue time: UTC index, a column per variable; NaN are left out."""
-
-    def forecast(self, variables: Sequence[str], start: pd.Timestamp, end: pd.Timestamp, at: pd.Timestamp) -> pd.DataFrame:
-        """Return, on every hour, what the newest forecast issued up to `at` says; NaN where none does."""
-
-    def add_plan(self, plan: Plan, issued: pd.Timestamp, state: str = "accepted") -> int:
-        """Keep a plan; return its id."""
-
-    def withdraw_plan(self, plan_id: int) -> None:
-        """Mark a plan as not to be followed."""
-
-    def plan_in_force(self, at: pd.Timestamp) -> PlanRecord | None:
-        """Return the accepted plan issued last that covers `at`."""
-
-    def plans(self, limit: int = 20) -> list[PlanRecord]:
-        """Return the newest plans."""
-
-    def add_calibration(self, data: Mapping[str, Any], made: pd.Timestamp, is_accepted: bool) -> int:
-        """Keep a calibration, refused ones too; return its id."""
-
-    def last_calibration(self, is_accepted: bool | None = None) -> DocumentRecord | None:
-        """Return the newest calibration (of this verdict)."""
-
-    def add_front(self, data: Mapping[str, Any], made: pd.Timestamp) -> int:
-        """Keep a front; return its id."""
-
-    def last_front(self) -> DocumentRecord | None:
-        """Return the newest front."""
-
-    def start_job(self, kind: str, at: pd.Timestamp) -> int:
-        """Open a line in the journal. Raises JobOverlapError while one of this kind runs."""
-
-    def end_job(self, job_id: int, outcome: Outcome, at: pd.Timestamp, log: str = "") -> None:
-        """Close a line in the journal."""
-
-    def interrupt_jobs(self, at: pd.Timestamp) -> list[JobRecord]:
-        """At start: mark what a former process left running as ``interrupted``; return those jobs."""
-
-    def jobs(self, kind: str | None = None, limit: int = 20) -> list[JobRecord]:
-        """Return the newest lines of the journal."""
-
-    def job(self, job_id: int) -> JobRecord | None:
-        """Return one line of the journal, or None."""
-
-    def add_publication(
-        self,
-        setting: str,
-        topic: str,
-        value: float,
-        valid_until: pd.Timestamp,
-        made: pd.Timestamp,
-        plan_id: int | None,
-        reason: str = "",
-    ) -> int:
-        """Keep a setpoint about to leave, state ``waiting``; return its id."""
-
-    def settle_publication(self, publication_id: int, state: PublicationState, at: pd.Timestamp) -> None:
-        """Say what became of a setpoint."""
-
-    def last_publications(self) -> dict[str, PublicationRecord]:
-        """Return the newest publication of each setting."""
-
-    def publications(self, start: pd.Timestamp, end: pd.Timestamp) -> list[PublicationRecord]:
-        """Return publications made in start <= made < end, in order."""
-
-    def put(self, key: str, value: Any) -> None:
-        """Keep one JSON value under a key."""
-
-    def get(self, key: str) -> Any:
-        """Return the value under a key, or None."""
-
-    def counts(self) -> dict[str, int]:
-        """Return how many rows each table has."""
-
-    def forget(self, before: pd.Timestamp) -> int:
-        """Delete readings, forecasts and publications older than `before`; return how many rows."""
-
-    def close(self) -> None:
-        """Let go of every connection."""
-
-
-_METADATA = sa.MetaData()
-_INSTANT = sa.BigInteger  # UTC milliseconds
-
-_READINGS = sa.Table(
-    "readings",
-    _METADATA,
-    sa.Column("variable", sa.String, primary_key=True),
-    sa.Column("stamp", _INSTANT, primary_key=True),
-    sa.Column("value", sa.Float, nullable=False),
-    sa.Column("flag", sa.String, nullable=False),
-    sa.Column("received", _INSTANT, nullable=False),
-    sqlite_with_rowid=False,  # the primary key is the table: half the disk, and every question here asks by (variable, stamp)
-)
-_REFUSALS = sa.Table(
-    "refusals",
-    _METADATA,
-    sa.Column("reason", sa.String, primary_key=True),
-    sa.Column("n", sa.BigInteger, nullable=False),
-    sa.Column("last", _INSTANT, nullable=False),
-    sa.Column("topic", sa.String, nullable=False),
-    sa.Column("detail", sa.String, nullable=False),
-)
-_FORECASTS = sa.Table(
-    "forecasts",
-    _METADATA,
-    sa.Column("variable", sa.String, primary_key=True),
-    sa.Column("stamp", _INSTANT, primary_key=True),
-    sa.Column("issued", _INSTANT, primary_key=True),
-    sa.Column("value", sa.Float, nullable=False),
-    sqlite_with_rowid=False,
-)
-_PLANS = sa.Table(
-    "plans",
-    _METADATA,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("issued", _INSTANT, nullable=False, index=True),
-    sa.Column("start", _INSTANT, nullable=False),
-    sa.Column("end", _INSTANT, nullable=False),
-    sa.Column("state", sa.String, nullable=False),
-    sa.Column("json", sa.Text, nullable=False),
-)
-
-
-def _documents(name: str) -> sa.Table:
-    return sa.Table(
-        name,
-        _METADATA,
-        sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("made", _INSTANT, nullable=False, index=True),
-        sa.Column("state", sa.String, nullable=False),
-        sa.Column("json", sa.Text, nullable=False),
-    )
-
-
-_CALIBRATIONS = _documents("calibrations")
-_FRONTS = _documents("fronts")
-_JOBS = sa.Table(
-    "jobs",
-    _METADATA,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("kind", sa.String, nullable=False),
-    sa.Column("started", _INSTANT, nullable=False),
-    sa.Column("ended", _INSTANT),
-    sa.Column("outcome", sa.String, nullable=False),
-    sa.Column("log", sa.Text, nullable=False),
-    # The journal itself forbids two running jobs of a kind, whichever process asks.
-    sa.Index(
-        "one_running_per_kind",
-        "kind",
-        unique=True,
-        sqlite_where=sa.text("outcome = 'running'"),
-        postgresql_where=sa.text("outcome = 'running'"),
-    ),
-)
-_PUBLICATIONS = sa.Table(
-    "publications",
-    _METADATA,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("setting", sa.String, nullable=False),
-    sa.Column("topic", sa.String, nullable=False),
-    sa.Column("value", sa.Float, nullable=False),
-    sa.Column("valid_until", _INSTANT, nullable=False),
-    sa.Column("made", _INSTANT, nullable=False),
-    sa.Column("state", sa.String, nullable=False),
-    sa.Column("settled", _INSTANT),
-    sa.Column("plan_id", sa.Integer),
-    sa.Column("reason", sa.String, nullable=False),
-    sa.Index("publications_by_setting", "setting", "id"),
-)
-_META = sa.Table("meta", _METADATA, sa.Column("key", sa.String, primary_key=True), sa.Column("json", sa.Text, nullable=False))
 
 
 class SqlStore:
@@ -337,7 +80,7 @@ class SqlStore:
             sa.event.listen(self._engine, "connect", _prepare_sqlite)
             sa.event.listen(self._engine, "begin", _begin_sqlite)
         with self._writing() as c:
-            _METADATA.create_all(c)
+            METADATA.create_all(c)
         found = self.get("schema_version")
         if found is None:
             self.put("schema_version", SCHEMA_VERSION)
@@ -406,7 +149,7 @@ class SqlStore:
         n_new = 0
         with self._writing() as c:
             if rows:
-                insert = self._insert(_READINGS).on_conflict_do_nothing().returning(_READINGS.c.stamp)
+                insert = self._insert(READINGS).on_conflict_do_nothing().returning(READINGS.c.stamp)
                 n_new = len(c.execute(insert, rows).all())
             counted = Counter(e.reason for e in refused)
             latest = {e.reason: (e.topic, e.detail) for e in refused}
@@ -416,13 +159,13 @@ class SqlStore:
             for reason, n in counted.items():
                 topic, detail = latest[reason]
                 facts = {"last": now, "topic": _clean(topic), "detail": _clean(detail)}
-                upsert = self._insert(_REFUSALS).values(reason=reason, n=n, **facts)
-                c.execute(upsert.on_conflict_do_update(index_elements=["reason"], set_={"n": _REFUSALS.c.n + n, **facts}))
+                upsert = self._insert(REFUSALS).values(reason=reason, n=n, **facts)
+                c.execute(upsert.on_conflict_do_update(index_elements=["reason"], set_={"n": REFUSALS.c.n + n, **facts}))
         return n_new
 
     def series(self, variables: Sequence[str], start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
         """See `Store.series`."""
-        t = _READINGS.c
+        t = READINGS.c
         question = sa.select(t.variable, t.stamp, t.value).where(
             t.variable.in_(variables), t.stamp >= _ms(start), t.stamp < _ms(end)
         )
@@ -432,7 +175,7 @@ class SqlStore:
     def hourly(self, variables: Sequence[str], start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
         """See `Store.hourly`."""
         hours = _hours(start, end)
-        t = _READINGS.c
+        t = READINGS.c
         hour = (t.stamp // 3_600_000) * 3_600_000
         question = (
             sa.select(t.variable, hour.label("hour"), sa.func.avg(t.value))
@@ -444,8 +187,8 @@ class SqlStore:
 
     def last(self, variables: Sequence[str]) -> dict[str, Reading]:
         """See `Store.last`."""
-        t = _READINGS.c
-        question = sa.select(_READINGS).where(t.variable == sa.bindparam("name")).order_by(t.stamp.desc()).limit(1)
+        t = READINGS.c
+        question = sa.select(READINGS).where(t.variable == sa.bindparam("name")).order_by(t.stamp.desc()).limit(1)
         found = {}
         with self._reading() as c:
             for name in variables:
@@ -457,7 +200,7 @@ class SqlStore:
     def refusals(self) -> list[RefusalRecord]:
         """See `Store.refusals`."""
         with self._reading() as c:
-            rows = c.execute(sa.select(_REFUSALS).order_by(_REFUSALS.c.n.desc(), _REFUSALS.c.reason)).all()
+            rows = c.execute(sa.select(REFUSALS).order_by(REFUSALS.c.n.desc(), REFUSALS.c.reason)).all()
         return [RefusalRecord(r.reason, r.n, _instant(r.last), r.topic, r.detail) for r in rows]
 
     # -- forecasts
@@ -471,7 +214,7 @@ class SqlStore:
             if np.isfinite(value)
         ]
         if rows:
-            insert = self._insert(_FORECASTS)
+            insert = self._insert(FORECASTS)
             with self._writing() as c:
                 c.execute(
                     insert.on_conflict_do_update(
@@ -482,7 +225,7 @@ class SqlStore:
 
     def forecast(self, variables: Sequence[str], start: pd.Timestamp, end: pd.Timestamp, at: pd.Timestamp) -> pd.DataFrame:
         """See `Store.forecast`."""
-        t = _FORECASTS.c
+        t = FORECASTS.c
         newest = (
             sa.select(t.variable, t.stamp, sa.func.max(t.issued).label("issued"))
             .where(
@@ -501,18 +244,18 @@ class SqlStore:
     def add_plan(self, plan: Plan, issued: pd.Timestamp, state: str = "accepted") -> int:
         """See `Store.add_plan`."""
         text = json.dumps(plan.to_dict(), allow_nan=False)
-        return self._add(_PLANS, issued=_ms(issued), start=_ms(plan.start), end=_ms(plan.end), state=state, json=text)
+        return self._add(PLANS, issued=_ms(issued), start=_ms(plan.start), end=_ms(plan.end), state=state, json=text)
 
     def withdraw_plan(self, plan_id: int) -> None:
         """See `Store.withdraw_plan`."""
         with self._writing() as c:
-            c.execute(sa.update(_PLANS).where(_PLANS.c.id == plan_id).values(state="withdrawn"))
+            c.execute(sa.update(PLANS).where(PLANS.c.id == plan_id).values(state="withdrawn"))
 
     def plan_in_force(self, at: pd.Timestamp) -> PlanRecord | None:
         """See `Store.plan_in_force`."""
-        t, now = _PLANS.c, _ms(at)
+        t, now = PLANS.c, _ms(at)
         question = (
-            sa.select(_PLANS)
+            sa.select(PLANS)
             .where(t.state == "accepted", t.issued <= now, t.start <= now, t.end > now)
             .order_by(t.issued.desc(), t.id.desc())
             .limit(1)
@@ -524,26 +267,26 @@ class SqlStore:
     def plans(self, limit: int = 20) -> list[PlanRecord]:
         """See `Store.plans`."""
         with self._reading() as c:
-            rows = c.execute(sa.select(_PLANS).order_by(_PLANS.c.issued.desc(), _PLANS.c.id.desc()).limit(limit)).all()
+            rows = c.execute(sa.select(PLANS).order_by(PLANS.c.issued.desc(), PLANS.c.id.desc()).limit(limit)).all()
         return [self._plan_record(row) for row in rows]
 
     def add_calibration(self, data: Mapping[str, Any], made: pd.Timestamp, is_accepted: bool) -> int:
         """See `Store.add_calibration`."""
         return self._add(
-            _CALIBRATIONS, made=_ms(made), state="accepted" if is_accepted else "refused", json=json.dumps(dict(data))
+            CALIBRATIONS, made=_ms(made), state="accepted" if is_accepted else "refused", json=json.dumps(dict(data))
         )
 
     def last_calibration(self, is_accepted: bool | None = None) -> DocumentRecord | None:
         """See `Store.last_calibration`."""
-        return self._last_document(_CALIBRATIONS, None if is_accepted is None else "accepted" if is_accepted else "refused")
+        return self._last_document(CALIBRATIONS, None if is_accepted is None else "accepted" if is_accepted else "refused")
 
     def add_front(self, data: Mapping[str, Any], made: pd.Timestamp) -> int:
         """See `Store.add_front`."""
-        return self._add(_FRONTS, made=_ms(made), state="accepted", json=json.dumps(dict(data)))
+        return self._add(FRONTS, made=_ms(made), state="accepted", json=json.dumps(dict(data)))
 
     def last_front(self) -> DocumentRecord | None:
         """See `Store.last_front`."""
-        return self._last_document(_FRONTS, None)
+        return self._last_document(FRONTS, None)
 
     def _last_document(self, table: sa.Table, state: str | None) -> DocumentRecord | None:
         question = sa.select(table).order_by(table.c.made.desc(), table.c.id.desc()).limit(1)
@@ -565,7 +308,7 @@ class SqlStore:
         try:
             plan = Plan.from_dict(json.loads(row.json))
         except (SetwiseError, ValueError, KeyError, TypeError, AttributeError) as e:
-            raise self._damaged(_PLANS.name, row.id, e) from e
+            raise self._damaged(PLANS.name, row.id, e) from e
         return PlanRecord(row.id, _instant(row.issued), row.state, plan)
 
     def _damaged(self, table: str, row_id: int, what: object) -> StoreError:
@@ -580,36 +323,36 @@ class SqlStore:
 
     def start_job(self, kind: str, at: pd.Timestamp) -> int:
         """See `Store.start_job`."""
-        t = _JOBS.c
+        t = JOBS.c
         with self._writing() as c:
             since = c.execute(sa.select(t.started).where(t.kind == kind, t.outcome == "running")).scalar()
             if since is not None:
                 raise JobOverlapError(kind=kind, since=_instant(since).isoformat())
-            return self._add(_JOBS, kind=kind, started=_ms(at), outcome="running", log="")
+            return self._add(JOBS, kind=kind, started=_ms(at), outcome="running", log="")
 
     def end_job(self, job_id: int, outcome: Outcome, at: pd.Timestamp, log: str = "") -> None:
         """See `Store.end_job`."""
         with self._writing() as c:
-            c.execute(sa.update(_JOBS).where(_JOBS.c.id == job_id).values(outcome=outcome, ended=_ms(at), log=log))
+            c.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(outcome=outcome, ended=_ms(at), log=log))
 
     def interrupt_jobs(self, at: pd.Timestamp) -> list[JobRecord]:
         """See `Store.interrupt_jobs`."""
-        change = sa.update(_JOBS).where(_JOBS.c.outcome == "running").values(outcome="interrupted", ended=_ms(at))
+        change = sa.update(JOBS).where(JOBS.c.outcome == "running").values(outcome="interrupted", ended=_ms(at))
         with self._writing() as c:
-            rows = c.execute(change.returning(*_JOBS.c)).all()
+            rows = c.execute(change.returning(*JOBS.c)).all()
         return [_job_record(row) for row in rows]
 
     def jobs(self, kind: str | None = None, limit: int = 20) -> list[JobRecord]:
         """See `Store.jobs`."""
-        question = sa.select(_JOBS).order_by(_JOBS.c.id.desc()).limit(limit)
+        question = sa.select(JOBS).order_by(JOBS.c.id.desc()).limit(limit)
         with self._reading() as c:
-            rows = c.execute(question if kind is None else question.where(_JOBS.c.kind == kind)).all()
+            rows = c.execute(question if kind is None else question.where(JOBS.c.kind == kind)).all()
         return [_job_record(row) for row in rows]
 
     def job(self, job_id: int) -> JobRecord | None:
         """See `Store.job`."""
         with self._reading() as c:
-            row = c.execute(sa.select(_JOBS).where(_JOBS.c.id == job_id)).first()
+            row = c.execute(sa.select(JOBS).where(JOBS.c.id == job_id)).first()
         return None if row is None else _job_record(row)
 
     # -- publications
@@ -626,7 +369,7 @@ class SqlStore:
     ) -> int:
         """See `Store.add_publication`."""
         return self._add(
-            _PUBLICATIONS,
+            PUBLICATIONS,
             setting=setting,
             topic=topic,
             value=_finite(value),
@@ -640,20 +383,20 @@ class SqlStore:
     def settle_publication(self, publication_id: int, state: PublicationState, at: pd.Timestamp) -> None:
         """See `Store.settle_publication`."""
         with self._writing() as c:
-            c.execute(sa.update(_PUBLICATIONS).where(_PUBLICATIONS.c.id == publication_id).values(state=state, settled=_ms(at)))
+            c.execute(sa.update(PUBLICATIONS).where(PUBLICATIONS.c.id == publication_id).values(state=state, settled=_ms(at)))
 
     def last_publications(self) -> dict[str, PublicationRecord]:
         """See `Store.last_publications`."""
-        newest = sa.select(sa.func.max(_PUBLICATIONS.c.id)).group_by(_PUBLICATIONS.c.setting)
+        newest = sa.select(sa.func.max(PUBLICATIONS.c.id)).group_by(PUBLICATIONS.c.setting)
         with self._reading() as c:
-            rows = c.execute(sa.select(_PUBLICATIONS).where(_PUBLICATIONS.c.id.in_(newest))).all()
+            rows = c.execute(sa.select(PUBLICATIONS).where(PUBLICATIONS.c.id.in_(newest))).all()
         return {row.setting: _publication_record(row) for row in rows}
 
     def publications(self, start: pd.Timestamp, end: pd.Timestamp) -> list[PublicationRecord]:
         """See `Store.publications`."""
-        t = _PUBLICATIONS.c
+        t = PUBLICATIONS.c
         with self._reading() as c:
-            rows = c.execute(sa.select(_PUBLICATIONS).where(t.made >= _ms(start), t.made < _ms(end)).order_by(t.id)).all()
+            rows = c.execute(sa.select(PUBLICATIONS).where(t.made >= _ms(start), t.made < _ms(end)).order_by(t.id)).all()
         return [_publication_record(row) for row in rows]
 
     # -- the rest
@@ -663,20 +406,20 @@ class SqlStore:
         text = json.dumps(value)
         with self._writing() as c:
             c.execute(
-                self._insert(_META).values(key=key, json=text).on_conflict_do_update(index_elements=["key"], set_={"json": text})
+                self._insert(META).values(key=key, json=text).on_conflict_do_update(index_elements=["key"], set_={"json": text})
             )
 
     def get(self, key: str) -> Any:
         """See `Store.get`."""
         with self._reading() as c:
-            text = c.execute(sa.select(_META.c.json).where(_META.c.key == key)).scalar()
+            text = c.execute(sa.select(META.c.json).where(META.c.key == key)).scalar()
         return None if text is None else json.loads(text)
 
     def counts(self) -> dict[str, int]:
         """See `Store.counts`."""
         with self._reading() as c:
             return {
-                t.name: int(c.execute(sa.select(sa.func.count()).select_from(t)).scalar_one()) for t in _METADATA.sorted_tables
+                t.name: int(c.execute(sa.select(sa.func.count()).select_from(t)).scalar_one()) for t in METADATA.sorted_tables
             }
 
     def forget(self, before: pd.Timestamp) -> int:
@@ -685,7 +428,7 @@ class SqlStore:
         with self._writing() as c:
             return sum(
                 int(c.execute(sa.delete(table).where(table.c[column] < limit)).rowcount)
-                for table, column in ((_READINGS, "stamp"), (_FORECASTS, "stamp"), (_PUBLICATIONS, "made"))
+                for table, column in ((READINGS, "stamp"), (FORECASTS, "stamp"), (PUBLICATIONS, "made"))
             )
 
     def close(self) -> None:

@@ -1,0 +1,27 @@
+"""The memory of the service: readings, refusals, forecasts, plans, fronts, calibrations, the job journal, publications."""
+
+from service.store.records import (
+    DocumentRecord,
+    JobRecord,
+    Outcome,
+    PlanRecord,
+    PublicationRecord,
+    PublicationState,
+    Reading,
+    RefusalRecord,
+    Store,
+)
+from service.store.sql import SqlStore
+
+__all__ = [
+    "DocumentRecord",
+    "JobRecord",
+    "Outcome",
+    "PlanRecord",
+    "PublicationRecord",
+    "PublicationState",
+    "Reading",
+    "RefusalRecord",
+    "SqlStore",
+    "Store",
+]

@@ -1,0 +1,96 @@
+"""The tables, as this setwise wants them; a change needs a migration in service/migrations/versions (a test compares them)."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+METADATA = sa.MetaData()
+INSTANT = sa.BigInteger  # UTC milliseconds
+
+READINGS = sa.Table(
+    "readings",
+    METADATA,
+    sa.Column("variable", sa.String, primary_key=True),
+    sa.Column("stamp", INSTANT, primary_key=True),
+    sa.Column("value", sa.Float, nullable=False),
+    sa.Column("flag", sa.String, nullable=False),
+    sa.Column("received", INSTANT, nullable=False),
+    sqlite_with_rowid=False,  # the primary key is the table: half the disk, and every question here asks by (variable, stamp)
+)
+REFUSALS = sa.Table(
+    "refusals",
+    METADATA,
+    sa.Column("reason", sa.String, primary_key=True),
+    sa.Column("n", sa.BigInteger, nullable=False),
+    sa.Column("last", INSTANT, nullable=False),
+    sa.Column("topic", sa.String, nullable=False),
+    sa.Column("detail", sa.String, nullable=False),
+)
+FORECASTS = sa.Table(
+    "forecasts",
+    METADATA,
+    sa.Column("variable", sa.String, primary_key=True),
+    sa.Column("stamp", INSTANT, primary_key=True),
+    sa.Column("issued", INSTANT, primary_key=True),
+    sa.Column("value", sa.Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+PLANS = sa.Table(
+    "plans",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("issued", INSTANT, nullable=False, index=True),
+    sa.Column("start", INSTANT, nullable=False),
+    sa.Column("end", INSTANT, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("json", sa.Text, nullable=False),
+)
+
+
+def _documents(name: str) -> sa.Table:
+    return sa.Table(
+        name,
+        METADATA,
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("made", INSTANT, nullable=False, index=True),
+        sa.Column("state", sa.String, nullable=False),
+        sa.Column("json", sa.Text, nullable=False),
+    )
+
+
+CALIBRATIONS = _documents("calibrations")
+FRONTS = _documents("fronts")
+JOBS = sa.Table(
+    "jobs",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("started", INSTANT, nullable=False),
+    sa.Column("ended", INSTANT),
+    sa.Column("outcome", sa.String, nullable=False),
+    sa.Column("log", sa.Text, nullable=False),
+    # The journal itself forbids two running jobs of a kind, whichever process asks.
+    sa.Index(
+        "one_running_per_kind",
+        "kind",
+        unique=True,
+        sqlite_where=sa.text("outcome = 'running'"),
+        postgresql_where=sa.text("outcome = 'running'"),
+    ),
+)
+PUBLICATIONS = sa.Table(
+    "publications",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("setting", sa.String, nullable=False),
+    sa.Column("topic", sa.String, nullable=False),
+    sa.Column("value", sa.Float, nullable=False),
+    sa.Column("valid_until", INSTANT, nullable=False),
+    sa.Column("made", INSTANT, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("settled", INSTANT),
+    sa.Column("plan_id", sa.Integer),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Index("publications_by_setting", "setting", "id"),
+)
+META = sa.Table("meta", METADATA, sa.Column("key", sa.String, primary_key=True), sa.Column("json", sa.Text, nullable=False))
