@@ -132,6 +132,9 @@ class Store(Protocol):
     def plan_in_force(self, at: pd.Timestamp) -> PlanRecord | None:
         """Return the accepted plan issued last that covers `at`."""
 
+    def plan(self, plan_id: int) -> PlanRecord | None:
+        """Return one plan, or None."""
+
     def plans(self, limit: int = 20) -> list[PlanRecord]:
         """Return the newest plans."""
 

@@ -264,6 +264,12 @@ class SqlStore:
             row = c.execute(question).first()
         return None if row is None else self._plan_record(row)
 
+    def plan(self, plan_id: int) -> PlanRecord | None:
+        """See `Store.plan`."""
+        with self._reading() as c:
+            row = c.execute(sa.select(PLANS).where(PLANS.c.id == plan_id)).first()
+        return None if row is None else self._plan_record(row)
+
     def plans(self, limit: int = 20) -> list[PlanRecord]:
         """See `Store.plans`."""
         with self._reading() as c:

@@ -94,3 +94,38 @@ PUBLICATIONS = sa.Table(
     sa.Index("publications_by_setting", "setting", "id"),
 )
 META = sa.Table("meta", METADATA, sa.Column("key", sa.String, primary_key=True), sa.Column("json", sa.Text, nullable=False))
+AUDIT = sa.Table(
+    "audit",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),  # 1, 2, 3, ... without a gap
+    sa.Column("at", INSTANT, nullable=False),
+    sa.Column("who", sa.String, nullable=False),
+    sa.Column("role", sa.String, nullable=False),
+    sa.Column("action", sa.String, nullable=False),
+    sa.Column("target", sa.String, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("hash", sa.String, nullable=False),
+)
+OVERRIDES = sa.Table(
+    "overrides",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("setting", sa.String, nullable=False),
+    sa.Column("value", sa.Float, nullable=False),
+    sa.Column("made", INSTANT, nullable=False),
+    sa.Column("until", INSTANT, nullable=False),
+    sa.Column("who", sa.String, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("ended", INSTANT),
+    sa.Column("ended_by", sa.String),
+    sa.Index("overrides_by_setting", "setting", "id"),
+)
+ANSWERS = sa.Table(
+    "answers",
+    METADATA,
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("request", sa.String, nullable=False),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("json", sa.Text, nullable=False),
+    sa.Column("made", INSTANT, nullable=False),
+)
