@@ -3,7 +3,8 @@
 Physical units go in and come out; the scaling lives inside, so that the exported graph needs no companion.
 
 Legend of shapes: b batch, t time [h], c channel, d width of the residual stream, n blocks of `block_h` hours, l hours in a block,
-h heads, e width of a head, g memories, m width of a memory, f units of a feed-forward layer, r rows = b * n * l.
+h heads, e width of a head, g memories, m width of a memory, f units of a feed-forward layer, r rows = b * n * l,
+s numbers of state.
 
 One layer adds to the residual stream
     1. attention: each hour looks at its own block up to itself and at the whole block before (24 to 47 hours back), with a
@@ -13,6 +14,10 @@ One layer adds to the residual stream
        exactly, within a block and then over blocks (the chunked form of Dao & Gu, arXiv 2405.21060, with a scalar decay per
        memory);
     3. a feed-forward layer.
+
+When a block is over, all that a layer needs of the past is its state: the keys and values of that block and what its memories hold.
+So a network can be run in pieces of whole blocks, each from the state that the piece before left. Before the first hour the state
+is zero.
 
 Temperatures and humidity leave through a linear head; powers and CO2 through  offset + scale * relu(z)**2: never below the
 offset, and exactly at it where the head says so.
@@ -67,6 +72,11 @@ class NetworkConfig:
     def n_layers(self) -> int:
         """Number of layers."""
         return len(self.n_heads)
+
+    @property
+    def n_state(self) -> tuple[int, ...]:
+        """Numbers of state of each layer: keys and values of one block, and the memories."""
+        return tuple(2 * self.block_h * n * self.head_width + self.n_memories * self.memory_width for n in self.n_heads)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data, read back by `from_dict`."""
@@ -180,31 +190,37 @@ class Mixing(nn.Module):
             slope = torch.pow(2.0, -torch.arange(1, n_heads + 1))
             self.lag_bias.copy_(-slope[:, None] * torch.arange(2 * c.block_h))
 
-    def forward(self, x_rd: Tensor, n_batch: int) -> Tensor:
-        """(r, d) -> (r, d) with rows r = b * n * l."""
-        a, r, g = self.attended, self.remembered, self.n_memories
-        inwards = self.inwards(x_rd).reshape(n_batch, -1, self.block_h, 3 * a + r + g)
+    def forward(self, x_rd: Tensor, state_bs: Tensor) -> tuple[Tensor, Tensor]:
+        """(r, d), (b, s) -> (r, d) with rows r = b * n * l, and the state after the last block, (b, s)."""
+        a, r, g, b = self.attended, self.remembered, self.n_memories, len(state_bs)
+        inwards = self.inwards(x_rd).reshape(b, -1, self.block_h, 3 * a + r + g)
         q, k, v, u, w = inwards.split([a, a, a, r, g], dim=-1)
-        mixed = [self._attend(q, k, v)] if a else []
+        past_k, past_v, memory = torch.split(state_bs, [self.block_h * a, self.block_h * a, r], dim=-1)
+        mixed, left = [], [k[:, -1].reshape(b, -1), v[:, -1].reshape(b, -1)]
+        if a:
+            mixed.append(self._attend(q, k, v, past_k.reshape(b, 1, -1, a), past_v.reshape(b, 1, -1, a)))
         if r:
-            mixed.append(self._remember(u, w))
+            remembered, memory = self._remember(u, w, memory)
+            mixed.append(remembered)
+        left.append(memory)
         columns = [self.gate.repeat_interleave(self.head_width), torch.ones(r, device=x_rd.device)]
         flat = torch.cat(mixed, dim=-1).reshape(-1, a + r)
-        return F.linear(flat, self.outwards.weight * torch.cat(columns), self.outwards.bias)
+        return F.linear(flat, self.outwards.weight * torch.cat(columns), self.outwards.bias), torch.cat(left, dim=-1)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(b, n, l, h*e) three times -> (b, n, l, h*e). The block before the first is one of zeros."""
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, past_k: Tensor, past_v: Tensor) -> Tensor:
+        """(b, n, l, h*e) three times, keys and values of the block before the first, (b, 1, l, h*e) -> (b, n, l, h*e)."""
         b, n, block, a = q.shape
-        heads = (b, n, block, self.n_heads, self.head_width)
-        q, k, v = (s.reshape(heads).transpose(2, 3) for s in (q, k, v))  # (b, n, h, l, e)
-        k, v = (torch.cat([F.pad(s[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0)), s], dim=3) for s in (k, v))  # (b, n, h, 2l, e)
+        k, v = (torch.cat([torch.cat([p, s[:, :-1]], dim=1), s], dim=2) for p, s in ((past_k, k), (past_v, v)))  # (b, n, 2l, h*e)
+        q, k, v = (s.reshape(b, n, -1, self.n_heads, self.head_width).transpose(2, 3) for s in (q, k, v))  # (b, n, h, l or 2l, e)
         bias = self.lag_bias[:, self.lag].masked_fill(self.is_hidden, FAR)  # (h, l, 2l)
         scores = q @ (k * self.head_width**-0.5).transpose(-1, -2) + bias
         attended = scores.softmax(dim=-1) @ v
         return torch.as_tensor(attended.transpose(2, 3).reshape(b, n, block, a))
 
-    def _remember(self, u: Tensor, w: Tensor) -> Tensor:
-        """Inputs (b, n, l, g*m) and raw decays (b, n, l, g) -> states (b, n, l, g*m)."""
+    def _remember(self, u: Tensor, w: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs (b, n, l, g*m), raw decays (b, n, l, g), memories before the first hour (b, g*m) -> memories after every hour
+        (b, n, l, g*m), and after the last (b, g*m).
+        """
         b, n, block, _ = u.shape
         # a = 1 - sigmoid(w), so log a = -softplus(w); written with a sigmoid because ONNX Runtime's softplus is ten times slower.
         log_decay = torch.log(torch.sigmoid(-w.clamp(max=30)))
@@ -213,14 +229,16 @@ class Mixing(nn.Module):
         # Log decay from the start of the block to the end of the hour, (b, n, g, l).
         since = log_decay.cumsum(dim=2).transpose(2, 3)
         within = torch.exp(since.unsqueeze(-1) - since.unsqueeze(-2) + self.later) @ u  # (b, n, g, l, m)
-        # Over blocks: what stood at the end of block j counts in block i > j, faded by all blocks between.
-        ends, whole = within[:, :, :, -1].transpose(1, 2), since[..., -1].cumsum(dim=1).transpose(1, 2)  # (b, g, n, m), (b, g, n)
-        before = whole - since[..., -1].transpose(1, 2)  # log decay up to the start of block i
-        order = torch.arange(n, device=u.device)
-        hidden = FAR * (order[None, :] >= order[:, None]).to(u.dtype)
-        carried = torch.exp(before.unsqueeze(-1) - whole.unsqueeze(-2) + hidden) @ ends  # (b, g, n, m)
-        state = within + torch.exp(since).unsqueeze(-1) * carried.transpose(1, 2).unsqueeze(3)
-        return state.transpose(2, 3).reshape(b, n, block, -1)
+        # Over blocks: what each block adds, and the past before them, fade from one start of a block to a later one.
+        ends = within[:, :, :, -1]  # (b, n, g, m)
+        added = torch.cat([past.reshape(b, 1, self.n_memories, -1), ends], dim=1).transpose(1, 2)  # (b, g, n + 1, m)
+        before = F.pad(since[..., -1], (0, 0, 1, 0)).cumsum(dim=1).transpose(1, 2)  # log decay up to each start, (b, g, n + 1)
+        order = torch.arange(n + 1, device=u.device)
+        hidden = FAR * (order[None, :] > order[:, None]).to(u.dtype)
+        faded = torch.exp((before.unsqueeze(-1) - before.unsqueeze(-2)).clamp(max=0) + hidden)
+        at_start = (faded @ added).transpose(1, 2)  # (b, n + 1, g, m)
+        states = within + torch.exp(since).unsqueeze(-1) * at_start[:, :-1].unsqueeze(3)
+        return states.transpose(2, 3).reshape(b, n, block, -1), at_start[:, -1].reshape(b, -1)
 
 
 class FeedForward(nn.Module):
@@ -249,10 +267,11 @@ class Layer(nn.Module):
         self.norm_ffn = nn.LayerNorm(config.d_model)
         self.ffn = FeedForward(config.d_model, n_ffn)
 
-    def forward(self, x: Tensor, n_batch: int) -> Tensor:
-        """(r, d) -> (r, d) with rows r = b * n * l."""
-        x = x + self.mixing(self.norm_mixing(x), n_batch)
-        return torch.as_tensor(x + self.ffn(self.norm_ffn(x)))
+    def forward(self, x: Tensor, state_bs: Tensor) -> tuple[Tensor, Tensor]:
+        """(r, d), (b, s) -> (r, d) with rows r = b * n * l, and the state after the last block, (b, s)."""
+        mixed, state_bs = self.mixing(self.norm_mixing(x), state_bs)
+        x = x + mixed
+        return x + self.ffn(self.norm_ffn(x)), state_bs
 
 
 class Network(nn.Module):
@@ -276,6 +295,25 @@ class Network(nn.Module):
 
     def latent(self, x_btc: Tensor) -> Tensor:
         """Return what the head says before decoding, (b, t, c) -> (b, t, o); any t, padded inside to whole blocks."""
+        return self._run(x_btc, self.no_past(len(x_btc)))[0]
+
+    def forward(self, x_btc: Tensor) -> Tensor:
+        """Predict, physical units: (b, t, inputs) -> (b, t, outputs)."""
+        return self.scaling.decode(self.latent(x_btc))
+
+    def after(self, x_btc: Tensor, state_bs: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict from the state that earlier hours left: (b, t, inputs), (b, s) -> (b, t, outputs), and the state left, (b, s).
+
+        The state left is that after hour t only where t is a whole number of blocks; else the padding has passed through it.
+        """
+        z_bto, state_bs = self._run(x_btc, state_bs)
+        return self.scaling.decode(z_bto), state_bs
+
+    def no_past(self, n_batch: int) -> Tensor:
+        """Return the state before the first hour, (b, s)."""
+        return torch.zeros(n_batch, sum(self.config.n_state), device=self.gate.device)
+
+    def _run(self, x_btc: Tensor, state_bs: Tensor) -> tuple[Tensor, Tensor]:
         b, t, c = x_btc.shape
         block = self.config.block_h
         z = self.scaling.encode(x_btc) * self.gate
@@ -283,13 +321,11 @@ class Network(nn.Module):
         z = torch.cat([z, torch.zeros(b, block - 1, c, device=z.device)], dim=1)[:, : n * block]
         # Rows instead of (batch, time): every linear layer becomes one matrix product with its bias inside.
         x = self.embedding(z.reshape(-1, c))
-        for layer in self.layers:
-            x = layer(x, b)
-        return torch.as_tensor(self.head(self.norm(x)).reshape(b, n * block, -1)[:, :t])
-
-    def forward(self, x_btc: Tensor) -> Tensor:
-        """Predict, physical units: (b, t, inputs) -> (b, t, outputs)."""
-        return self.scaling.decode(self.latent(x_btc))
+        left = []
+        for layer, state in zip(self.layers, torch.split(state_bs, list(self.config.n_state), dim=-1), strict=True):
+            x, state = layer(x, state)
+            left.append(state)
+        return self.head(self.norm(x)).reshape(b, n * block, -1)[:, :t], torch.cat(left, dim=-1)
 
 
 def n_weights(network: nn.Module) -> int:

@@ -47,18 +47,37 @@ def test_a_shorter_scenario_gets_the_same_answers(network: Network, x_btc: np.nd
         torch.testing.assert_close(network.latent(x[:, :hours]), network.latent(x)[:, :hours], rtol=1e-4, atol=1e-5)
 
 
+def test_a_scenario_in_pieces_of_whole_blocks_is_answered_as_the_whole(network: Network, x_btc: np.ndarray) -> None:
+    x = torch.from_numpy(x_btc)
+    state, pieces = network.no_past(len(x)), []
+    with torch.no_grad():
+        for start, end in ((0, 24), (24, 72), (72, 100)):
+            y, state = network.after(x[:, start:end], state)
+            pieces.append(y)
+        torch.testing.assert_close(torch.cat(pieces, dim=1), network(x), rtol=1e-5, atol=1e-3)
+
+
 def test_memory_in_blocks_equals_the_recurrence_step_by_step() -> None:
     torch.manual_seed(3)
     config = NetworkConfig(d_model=8, n_memories=3, memory_width=2, block_h=6)
     mixing = Mixing(config, n_heads=1)
     u, w = torch.randn(2, 5, 6, 6), torch.randn(2, 5, 6, 3) * 2 - 2
-    got = mixing._remember(u, w).reshape(2, 30, 3, 2)
+    past = torch.randn(2, 6)
+    got, left = mixing._remember(u, w, past)
     a = torch.exp(-torch.nn.functional.softplus(w)).reshape(2, 30, 3, 1)
-    state, wanted = torch.zeros(2, 3, 2), []
+    state, wanted = past.reshape(2, 3, 2), []
     for t in range(30):
         state = a[:, t] * state + (1 - a[:, t]) * u.reshape(2, 30, 3, 2)[:, t]
         wanted.append(state)
-    torch.testing.assert_close(got, torch.stack(wanted, dim=1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got.reshape(2, 30, 3, 2), torch.stack(wanted, dim=1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(left.reshape(2, 3, 2), state, rtol=1e-4, atol=1e-5)
+
+
+def test_memories_that_forget_everything_each_hour_stay_finite() -> None:
+    mixing = Mixing(NetworkConfig(d_model=8, n_memories=1, memory_width=1), n_heads=0)
+    u = torch.randn(1, 40, 24, 1)  # forty days: the log decay between first and last is beyond FAR
+    got, _ = mixing._remember(u, torch.full((1, 40, 24, 1), 30.0), torch.ones(1, 1))
+    torch.testing.assert_close(got, u)
 
 
 def test_attention_in_blocks_equals_masked_attention_over_all_hours() -> None:
@@ -68,10 +87,11 @@ def test_attention_in_blocks_equals_masked_attention_over_all_hours() -> None:
     with torch.no_grad():
         mixing.lag_bias.add_(torch.randn_like(mixing.lag_bias))
     q, k, v = torch.randn(3, 2, 4, 5, 8)
-    got = mixing._attend(q, k, v).reshape(2, 20, 8)
-    q, k, v = (s.reshape(2, 20, 2, 4).transpose(1, 2) for s in (q, k, v))
+    past_k, past_v = torch.randn(2, 2, 1, 5, 8)
+    got = mixing._attend(q, k, v, past_k, past_v).reshape(2, 20, 8)
+    k, v = torch.cat([past_k, k], dim=1), torch.cat([past_v, v], dim=1)
+    q, k, v = (s.reshape(2, -1, 2, 4).transpose(1, 2) for s in (q, k, v))
     hours = torch.arange(20)
-    k, v = (torch.cat([torch.zeros(2, 2, 5, 4), s], dim=2) for s in (k, v))  # a block of zeros stands before the first
     keys = torch.arange(-5, 20)
     lag = hours[:, None] - keys[None, :]
     seen = (lag >= 0) & (torch.floor_divide(keys, 5)[None, :] >= hours[:, None] // 5 - 1)
