@@ -10,6 +10,7 @@ Exit codes: 0 done, 1 the answer is no (a bar not met, a check failed), 2 refuse
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib.util
 import json
 import math
@@ -233,6 +234,7 @@ def simulate(a: argparse.Namespace) -> Answer:
             "failed_runs": len(failed),
             "core_hours": origin["core_hours"],
             "dataset": a.out / "dataset",
+            "card": a.out / "dataset" / "CARD.md",
         },
         [table] if failed else [],
     )
@@ -269,16 +271,34 @@ def train(a: argparse.Namespace) -> Answer:
     "setwise evaluate bundles/medium_office --runs 24 --seed 5",
     BUNDLE,
     option("--runs", type=number(1), default=24, help="fresh EnergyPlus runs (%(default)s)"),
-    option("--climates", choices=("training", "held-out"), default="training", help="those of the campaign, or those in none"),
+    option(
+        "--climates",
+        choices=("training", "held-out"),
+        default="training",
+        help="those of the campaign, or those in none, which are compared with as many runs in the others (%(default)s)",
+    ),
+    option("--chain", type=number(0), default=4, metavar="N", help="runs of three windows answered one after the other (%(default)s)"),
+    option("--details", action="store_true", help="also by climate, hour of day, zone and output; --json always has them"),
+    option("--report", type=Path, metavar="FILE.html", help="write tables and charts here, one file that needs nothing else"),
+    option("--strict", action="store_true", help="exit with code 1 when a bar is not met"),
     WORKERS,
     needs="simulate",
 )
 def evaluate(a: argparse.Namespace) -> Answer:
-    """Compare a bundle with fresh EnergyPlus runs that it has never seen: accuracy by output, drift, speed."""
+    """Compare a bundle with fresh EnergyPlus runs that it has never seen: errors, bars, where and when it fails, speed."""
+    from proof.fresh import READING
     from proof.fresh import evaluate as judge
 
+    if a.report and not a.report.parent.is_dir():  # refused before minutes of simulation
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(a.report.parent))
     with progress_bar(a, "fresh runs") as progress:
-        return as_answer(judge(a.bundle, a.runs, a.seed, a.workers, progress, a.climates))
+        found = judge(a.bundle, a.runs, a.seed, a.workers, progress, a.climates, a.chain)
+    if a.report:
+        from proof.report import write_report
+
+        write_report(found, a.report, title=f"{a.bundle}, {a.runs} fresh runs, seed {a.seed}, {a.climates} climates")
+    tables = [Table(*t) for t in found.tables(everything=a.details or a.json)]
+    return Answer(found.facts(), tables, READING, found.details(), is_good=found.is_good or not a.strict)
 
 
 # ------------------------------------------------------------------------------------------------------------- at the desk

@@ -30,8 +30,10 @@ import pandas as pd
 
 from building.description import Building, load_building
 from building.errors import BadDatasetError, SetwiseError
+from simulation.card import CARD, card
 from simulation.dataset import Dataset, save_dataset
 from simulation.energyplus import SPIN_UP_H, simulate
+from simulation.epw import find_weather
 from simulation.sampling import MORPH_RANGES, WINDOW_H, Drawn, draw_run, load_evaluation, parameter_points
 
 
@@ -239,15 +241,18 @@ def _save_run(folder: Path, outcome: Outcome, values: np.ndarray[Any, np.dtype[n
 
 
 def export(folder: Path, validation_share: float = 0.08) -> Dataset:
-    """Cut the finished runs of a campaign into windows and write `folder/dataset`; also midway, for a first look.
+    """Cut the finished runs of a campaign into windows and write `folder/dataset` with its card; also midway, for a first
+    look.
 
     Args:
         folder: the campaign's folder.
         validation_share: share of whole runs kept for validation, by a hash of the run's number.
 
     Raises:
-        BadDatasetError: no finished run.
+        BadDatasetError: no campaign there, or no finished run.
     """
+    if not (folder / "campaign.json").exists():
+        raise BadDatasetError(path=folder, reason="no campaign was begun there (no campaign.json).")
     campaign = Campaign(**json.loads((folder / "campaign.json").read_text(encoding="utf-8")))
     building = load_building(campaign.building)
     inputs, outputs = building.inputs, building.outputs
@@ -276,7 +281,9 @@ def export(folder: Path, validation_share: float = 0.08) -> Dataset:
             )
     values = np.stack(blocks)
     failed = failures(folder)
-    held_out = ", ".join(load_evaluation(building).held_out_climates)
+    ranges = load_evaluation(building)
+    held_out = ", ".join(ranges.held_out_climates)
+    space = building.parameter_space.narrowed(ranges.parameters)
     origin = {
         "building": campaign.building,
         "engine": f"EnergyPlus of pyenergyplus-lbnl {version('pyenergyplus-lbnl')}",
@@ -288,10 +295,23 @@ def export(folder: Path, validation_share: float = 0.08) -> Dataset:
         "morphed_runs": n_morphed,
         "morph": {name: list(span) for name, span in MORPH_RANGES.items()} if n_morphed else "none",
         "held_out": "none: fresh runs" if campaign.held_out else f"{held_out}; the third week of each month starts no window",
+        "parameter_ranges": {p.name: [p.low, p.high, p.scale] for p in space.parameters},
+        "weather": _weather_sources({row["climate"] for row in rows}),
         "core_hours": cpu_s / 3600,
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     n_in = len(inputs)
     dataset = Dataset(inputs, outputs, values[:, :, :n_in], values[:, :, n_in:], pd.DataFrame(rows), SPIN_UP_H, origin)
     save_dataset(dataset, folder / "dataset")
+    (folder / "dataset" / CARD).write_text(card(dataset), encoding="utf-8")
     return dataset
+
+
+def _weather_sources(climates: Iterable[str]) -> str:
+    """Return what the headers of the weather files say of their source; they state no licence."""
+    said = set()
+    for climate in climates:
+        header = find_weather(climate).read_text(encoding="latin-1").splitlines()[:8]
+        comments = next((line.partition(",")[2] for line in header if line.upper().startswith("COMMENTS 1")), "")
+        said.add("; ".join(comments.split(";")[1:]).strip() or "no source in the header")  # before it stands the station
+    return " / ".join(sorted(" ".join(s.split()) for s in said))

@@ -41,6 +41,8 @@ def test_a_campaign_becomes_a_dataset_with_its_signature_and_origin(finished: Pa
     assert np.isfinite(dataset.x_ntc).all() and np.isfinite(dataset.y_ntc).all()
     assert dataset.origin["windows"] == 3
     assert dataset.origin["core_hours"] > 0
+    text = (finished / "dataset" / "CARD.md").read_text(encoding="utf-8")
+    assert "NREL TMY Data Set (2008)" in text and "| infiltration | x | log | 0.2 to 3 |" in text
 
 
 def test_windows_of_one_run_keep_the_parameters_and_change_the_plan(office: Building) -> None:
@@ -163,6 +165,11 @@ def test_a_folder_without_manifest_or_with_other_arrays_is_no_dataset(tmp_path: 
     np.save(tmp_path / "y.npy", np.zeros((3, 840, 2), dtype=np.float32))
     with pytest.raises(BadDatasetError, match="do not fit the manifest"):
         load_dataset(tmp_path)
+
+
+def test_a_folder_without_a_campaign_exports_nothing(tmp_path: Path) -> None:
+    with pytest.raises(BadDatasetError, match="no campaign was begun"):
+        export(tmp_path)
 
 
 def test_a_campaign_without_a_finished_run_exports_nothing(tmp_path: Path) -> None:
