@@ -277,7 +277,9 @@ def train(a: argparse.Namespace) -> Answer:
         default="training",
         help="those of the campaign, or those in none, which are compared with as many runs in the others (%(default)s)",
     ),
-    option("--chain", type=number(0), default=4, metavar="N", help="runs of three windows answered one after the other (%(default)s)"),
+    option(
+        "--chain", type=number(0), default=4, metavar="N", help="runs of three windows answered one after the other (%(default)s)"
+    ),
     option("--details", action="store_true", help="also by climate, hour of day, zone and output; --json always has them"),
     option("--report", type=Path, metavar="FILE.html", help="write tables and charts here, one file that needs nothing else"),
     option("--strict", action="store_true", help="exit with code 1 when a bar is not met"),

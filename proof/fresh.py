@@ -1,9 +1,10 @@
-"""`setwise evaluate`: a bundle against fresh EnergyPlus runs it has never seen."""
+"""`setwise evaluate`: fresh EnergyPlus runs that a bundle has never seen, what it answers to them, bars, tables and speed."""
 
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,50 +12,111 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from building.description import load_building
-from building.errors import BadDatasetError
+from building.description import Building, load_building
+from building.errors import BadDatasetError, BadDescriptionError
 from building.scenario import Scenario
-from models.evaluation import LOADS, SMALL_SHARE, by_output, figures, restart_hours
+from models.evaluation import held_out_ratios
 from models.runtime.bundle import load_bundle
 from models.runtime.session import OnnxPredictor
+from proof.bars import BARS, counts
+from proof.compare import Array, Chain, Figures, Judged, Runs, chain_windows, judge
 from simulation.campaign import Campaign, DrawAndSimulate, Outcome, local_map
-from simulation.energyplus import SPIN_UP_H
+from simulation.epw import find_weather, read_epw
+from simulation.sampling import load_evaluation
 
 Climates = Literal["training", "held-out"]
+Rows = tuple[tuple[str, ...], list[tuple[object, ...]]]
+"""Columns and rows of a table."""
+
+CHAINED_WINDOWS = 3
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of a bundle on fresh runs; see `models.evaluation.figures` for their meaning."""
+    """What `setwise evaluate` says.
 
-    overall: dict[str, float]
-    outputs: dict[str, dict[str, float]]
-    groups: dict[str, dict[str, float]]
+    Attributes:
+        judged: the runs asked for.
+        training: the same in training climates, where held-out ones were asked for; the bars are judged on it.
+        ratios: errors held-out over training, by figure.
+        chain: chained windows, if any were asked for.
+        speedup: CPU seconds of EnergyPlus over those of the bundle (one thread, assembly of the inputs included).
+    """
+
+    judged: Judged
+    training: Judged | None
+    ratios: Figures
+    chain: Chain | None
     speedup: float
-    n_runs: int
-    n_failed: int
+
+    @property
+    def failures(self) -> tuple[tuple[str, str], ...]:
+        """Climate and reason of every run that failed."""
+        return (
+            *self.judged.runs.failures,
+            *(self.training.runs.failures if self.training else ()),
+            *(self.chain.failures if self.chain else ()),
+        )
+
+    def to_judge(self) -> Figures:
+        """Return the figures that the bars are about: those of the training climates, and the ratio of the held-out ones."""
+        return (self.training or self.judged).figures() | self._held_out()
+
+    def _held_out(self) -> Figures:
+        return {"held_out_ratio": max(self.ratios.values())} if self.ratios else {}
+
+    @property
+    def is_good(self) -> bool:
+        """Whether every bar that could be judged is met."""
+        met, judged = counts(self.to_judge())
+        return met == judged
 
     def facts(self) -> dict[str, Any]:
         """Return the last line's key=value pairs."""
-        return {**self.overall, "speedup": self.speedup, "runs": self.n_runs, "failed_runs": self.n_failed}
+        met, n_judged = counts(self.to_judge())
+        return {
+            **self.judged.figures(),
+            **({"chained_ratio": self.chain.ratio, "chained_gap": self.chain.gap} if self.chain else {}),
+            **self._held_out(),
+            "speedup": self.speedup,
+            "runs": len(self.judged.runs),
+            "failed_runs": len(self.failures),
+            "bars_met": met,
+            "bars_judged": n_judged,
+        }
 
-    def tables(self) -> list[tuple[str, tuple[str, ...], Sequence[Sequence[object]]]]:
-        """Return figures by output and by group of runs."""
-        rows = [(n, f["rmse"], f["r2"], f["total_error_median"], f["total_error_worst"]) for n, f in self.outputs.items()]
-        keys = (
-            "zone_temperature_rmse_k",
-            "co2_rmse_ppm",
-            "heating_r2",
-            "cooling_r2",
-            "fan_r2",
-            "electricity_r2",
-            "total_error_median",
-        )
-        grouped = [(n, *(f.get(k, float("nan")) for k in keys)) for n, f in self.groups.items()]
-        return [
-            ("outputs", ("output", "rmse", "r2", "total error median", "worst"), rows),
-            ("groups", ("runs", *keys), grouped),
+    def tables(self, everything: bool = True) -> Sequence[tuple[str, tuple[str, ...], Sequence[Sequence[object]]]]:
+        """Return the tables; without `everything` those that fit a page."""
+        j, key = self.judged, "bars_in_training_climates" if self.training else "bars"
+        tables = [
+            (key, ("bar", "limit", "found", "verdict"), [b.row(self.to_judge()) for b in BARS]),
+            ("energy", *_energy_rows(j.energy)),
+            ("restart_hours", *_restart_rows(j.restart)),
+            ("exact_zeros", *_zero_rows(j.zeros)),
         ]
+        shown = j.apart if everything else {k: v for k, v in j.apart.items() if k not in ("climate", "hour of day")}
+        tables += [(f"by_{kind.replace(' ', '_')}", *_group_rows(groups)) for kind, groups in shown.items()]
+        if self.chain and self.chain.windows:
+            tables.append(("chained_windows", *_group_rows(self.chain.windows)))
+        if self.ratios:
+            tables.append(("held_out_over_training", ("figure", "ratio"), list(self.ratios.items())))
+        if everything:
+            tables += [("zones", *_flat_rows("zone", j.by_zone)), ("outputs", *_output_rows(j))]
+        if self.failures:
+            reasons = Counter(self.failures)
+            tables.append(("failures", ("climate", "runs", "reason"), [(c, n, why) for (c, why), n in reasons.items()]))
+        return tables
+
+    def details(self) -> dict[str, Any]:
+        """Return every figure under its full name, for machines."""
+        return {
+            "overall": self.judged.overall,
+            "by_output": self.judged.by_output,
+            "apart": self.judged.apart,
+            "coverage": self.judged.coverage,
+            "chain": self.chain.windows if self.chain else {},
+            "training_climates": self.training.figures() if self.training else None,
+        }
 
 
 def evaluate(
@@ -64,6 +126,7 @@ def evaluate(
     workers: int | None = None,
     progress: Callable[..., None] = lambda *a: None,
     climates: Climates = "training",
+    chains: int = 0,
 ) -> Evaluation:
     """Simulate fresh runs drawn from evaluation.toml and compare.
 
@@ -73,64 +136,153 @@ def evaluate(
         seed: of the draws; fresh runs start in the third week of a month, where no training window starts.
         workers: processes; all cores when None.
         progress: called with (done, total, note).
-        climates: ``training`` draws from the climates of the campaign, ``held-out`` from those in no campaign.
+        climates: ``training`` draws from the climates of the campaign, ``held-out`` from those in no campaign, and compares with
+            as many runs of the same seed in the climates of the campaign.
+        chains: how many runs of 168 + 3 x 672 h to answer window after window.
 
     Raises:
-        BadBundleError and its kin. BadDatasetError: no run succeeded.
+        BadBundleError and its kin. BadDescriptionError: the building has no evaluation.toml, or a bad one. BadDatasetError: no
+        run succeeded. NotFiniteError: the bundle answers what is no number.
     """
     loaded = load_bundle(bundle)
     predictor = OnnxPredictor(loaded)
     building = load_building(loaded.building)
-    campaign = Campaign(loaded.building, runs, 1, seed=10_000 + seed, held_out=True, climates=climates)
-    done: list[Outcome] = []
-    failures: list[str] = []
-    with local_map(workers) as spread:
-        for outcome in spread(DrawAndSimulate(campaign), range(runs)):
-            if outcome.failure is None:
-                done.append(outcome)
-            else:
-                failures.append(outcome.failure["reason"])
-            progress(len(done) + len(failures), runs, f"{len(failures)} failed")
-    if not done:
-        raise BadDatasetError(path=bundle, reason=f"no fresh run succeeded. The first failure: {'; '.join(failures[:1])}")
-    done.sort(key=lambda o: o.number)
-    values = np.stack([o.values for o in done if o.values is not None]).astype(float)
-    x_btc = values[:, :, building.inputs.positions(predictor.inputs.names)]
-    y_true = values[:, :, len(building.inputs) :][:, :, building.outputs.positions(predictor.outputs.names)]
-    y_pred = predictor.predict(x_btc)
-    is_restart = restart_hours(x_btc, predictor.inputs)
-
-    def of(keep: np.ndarray[Any, np.dtype[np.bool_]]) -> dict[str, float]:
-        found = figures(y_true[keep], y_pred[keep], predictor.outputs, SPIN_UP_H, is_restart[keep])
-        for load, names in LOADS.items():
-            true = y_true[:, SPIN_UP_H:, predictor.outputs.positions(n for n in names if n in predictor.outputs)]
-            if true[keep].std() < SMALL_SHARE * true.std():
-                found[f"{load}_r2"] = float("nan")  # a load that hardly changes in this group: R2 would say nothing
-        return found
-
-    outdoor = x_btc[:, SPIN_UP_H:, predictor.inputs.position("outdoor_air_temperature")].mean(axis=1)
-    groups = {
-        "schedules": np.array([o.kinds[0] == "schedule" for o in done]),
-        "odd hourly series": np.array([o.kinds[0] == "odd" for o in done]),
-    }
-    groups |= {
-        "mean outdoors below 8 degC": outdoor < 8,
-        "8 to 18 degC": (outdoor >= 8) & (outdoor < 18),
-        "above 18 degC": outdoor >= 18,
-    }
-    groups |= {c: np.array([o.climate == c for o in done]) for c in sorted({o.climate for o in done})}
-    ours_s = _cpu_s_of(predictor, building.inputs.names, values[:, :, : len(building.inputs)])
+    if not (building.folder / "evaluation.toml").exists():
+        reason = "there is no such file, and fresh runs are drawn from it. Write one like that of buildings/medium_office."
+        raise BadDescriptionError(file=building.folder / "evaluation.toml", reason=reason)
+    load_evaluation(building)  # a bad one is refused before any worker starts
+    sets = {"judged": Campaign(loaded.building, runs, 1, 10_000 + seed, held_out=True, climates=climates)}
+    if climates == "held-out":
+        sets["training"] = Campaign(loaded.building, runs, 1, 10_000 + seed, held_out=True)
+    if chains:
+        sets["chain"] = Campaign(loaded.building, chains, CHAINED_WINDOWS, 20_000 + seed, held_out=True, climates=climates)
+    simulated = simulate_all(sets, building, workers, progress)
+    for name in ("judged", "training"):
+        if name in simulated and not len(simulated[name]):
+            reason = simulated[name].failures[0][1]
+            raise BadDatasetError(path=bundle, reason=f"no fresh run succeeded. The first failure: {reason}")
+    judged = judge(predictor, building, simulated["judged"], str(bundle))
+    training = judge(predictor, building, simulated["training"], str(bundle)) if "training" in simulated else None
     return Evaluation(
-        overall=of(np.ones(len(done), dtype=bool)),
-        outputs=by_output(y_true, y_pred, predictor.outputs, SPIN_UP_H),
-        groups={name: of(keep) for name, keep in groups.items() if keep.any()},
-        speedup=sum(o.cpu_s for o in done) / ours_s,
-        n_runs=len(done),
-        n_failed=len(failures),
+        judged=judged,
+        training=training,
+        ratios=held_out_ratios(judged.overall, training.overall) if training else {},
+        chain=chain_windows(predictor, building, simulated["chain"]) if chains else None,
+        speedup=judged.runs.cpu_s / _cpu_s_of(predictor, building.inputs.names, judged.runs.x_nti),
     )
 
 
-def _cpu_s_of(predictor: OnnxPredictor, names: tuple[str, ...], inputs: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+# ------------------------------------------------------------------------------------------------------------ simulating
+
+
+def simulate_all(
+    sets: Mapping[str, Campaign], building: Building, workers: int | None, progress: Callable[..., None]
+) -> dict[str, Runs]:
+    """Simulate some sets of fresh runs, one after the other."""
+    total, n_done, n_failed = sum(c.n_runs for c in sets.values()), 0, 0
+    found = {}
+    with local_map(workers) as spread:
+        for name, campaign in sets.items():
+            outcomes = []
+            for outcome in spread(DrawAndSimulate(campaign), range(campaign.n_runs)):
+                outcomes.append(outcome)
+                n_done, n_failed = n_done + 1, n_failed + (outcome.failure is not None)
+                progress(n_done, total, f"{n_failed} failed")
+            found[name] = as_runs(outcomes, building)
+    return found
+
+
+def as_runs(outcomes: Sequence[Outcome], building: Building) -> Runs:
+    """Sort outcomes into those that can be judged and those that failed."""
+    ordered = sorted(outcomes, key=lambda o: o.number)
+    done = [o for o in ordered if o.values is not None]
+    n_in, n_all = len(building.inputs), len(building.inputs) + len(building.outputs)
+    values = np.array([o.values for o in done], dtype=float) if done else np.empty((0, 0, n_all))
+    return Runs(
+        climate=tuple(o.climate for o in done),
+        kind=tuple(o.kinds[0] for o in done),
+        local=tuple(_local(o) for o in done),
+        x_nti=values[:, :, :n_in],
+        y_nto=values[:, :, n_in:],
+        cpu_s=sum(o.cpu_s for o in done),
+        failures=tuple((o.climate, (o.failure or {}).get("reason", "no reason given")) for o in ordered if o.values is None),
+    )
+
+
+def _local(outcome: Outcome) -> pd.Timestamp:
+    offset = pd.Timedelta(hours=read_epw(find_weather(outcome.climate)).utc_offset_h)
+    return (outcome.start.tz_localize(None) if outcome.start.tzinfo else outcome.start) + offset
+
+
+# ---------------------------------------------------------------------------------------------------------------- tables
+
+
+def _energy_rows(energy: Mapping[str, Figures]) -> Rows:
+    columns = ("power", "RMSE kW", "R2", "bias", "total median", "worst", "running median", "running worst")
+    keys = ("r2", "bias", "total_error_median", "total_error_worst", "running_error_median", "running_error_worst")
+    return columns, [(name, f["rmse"] / 1000, *(f[k] for k in keys)) for name, f in energy.items()]
+
+
+def _restart_rows(found: Mapping[str, Figures]) -> Rows:
+    columns = ("load", "first hours on", "error over mean", "bias", "later hours on", "their error", "their bias")
+    keys = ("hours", "error", "bias", "later_hours", "later_error", "later_bias")
+    return columns, [(name, *(f[k] for k in keys)) for name, f in found.items()]
+
+
+def _zero_rows(found: Mapping[str, Figures]) -> Rows:
+    columns = ("power", "hours at zero", "load predicted", "anything", "energy of it", "loads missed", "energy missed")
+    keys = ("zero_share", "false_load_share", "touched_share", "false_energy", "missed_load_share", "missed_energy")
+    return columns, [(name, *(f[k] for k in keys)) for name, f in found.items()]
+
+
+READING = (
+    "Shares, not percent. The error of a load by group is its RMSE over the spread of all hours, so that groups compare: over "
+    "all hours it is sqrt(1 - R2). Bias is the sum of errors over the sum of truth. The running error is the largest sum of "
+    "errors so far over the total of 28 days: errors that cancel show there."
+)
+"""How the tables are to be read."""
+
+GROUP_COLUMNS = {
+    "runs": "runs",
+    "hours": "hours",
+    "temperature_rmse_k": "T RMSE K",
+    "temperature_bias_k": "T bias K",
+    "co2_rmse_ppm": "CO2 ppm",
+    "heating_error": "heating",
+    "cooling_error": "cooling",
+    "fan_error": "fans",
+    "electricity_error": "electr.",
+    "heating_bias": "heat. bias",
+    "cooling_bias": "cool. bias",
+}
+"""What tables show of a group, and under which heading."""
+
+
+def _group_rows(groups: Mapping[str, Figures]) -> Rows:
+    keys = [k for k in GROUP_COLUMNS if any(k in f for f in groups.values())]
+    return ("group", *(GROUP_COLUMNS[k] for k in keys)), [(name, *(f.get(k) for k in keys)) for name, f in groups.items()]
+
+
+def _flat_rows(what: str, found: Mapping[str, Figures]) -> Rows:
+    keys = list(dict.fromkeys(k for f in found.values() for k in f))
+    return (what, *(k.replace("_", " ") for k in keys)), [(name, *(f.get(k) for k in keys)) for name, f in found.items()]
+
+
+def _output_rows(j: Judged) -> Rows:
+    columns: tuple[str, ...] = ("output", "unit", "RMSE", "R2", "mean error")
+    keys = ("rmse", "r2", "mean_error")
+    rows = [(name, j.outputs[name].quantity.unit, *(f[k] for k in keys)) for name, f in j.by_output.items()]
+    if not j.coverage:
+        return columns, rows
+    columns = (*columns, "coverage", "of hours", "of all hours", "mean width")
+    covered = ("coverage", "wide_share", "coverage_all_hours", "mean_width")
+    return columns, [(*row, *(j.coverage[str(row[0])][k] for k in covered)) for row in rows]
+
+
+# ------------------------------------------------------------------------------------------------------------------ speed
+
+
+def _cpu_s_of(predictor: OnnxPredictor, names: tuple[str, ...], inputs: Array) -> float:
     """Return CPU seconds (user + system) of assembling and predicting the windows, one thread, one batch; best of three."""
     index = pd.date_range("2018-01-01", periods=inputs.shape[1], freq="60min", tz="UTC")
     frames = [pd.DataFrame(x, index=index, columns=list(names)) for x in inputs]
