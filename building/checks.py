@@ -12,6 +12,9 @@ from building.variables import Signature
 
 Array = NDArray[np.float64]
 
+SLACK = 0.02
+"""Share of a range that may be overstepped before a value counts as outside: rounding, sensor noise."""
+
 
 def check_frame(frame: pd.DataFrame, signature: Signature, max_gap_h: float = 0, what: str = "the frame") -> pd.DataFrame:
     """Return the columns of `signature`, in its order, without gaps.
@@ -79,13 +82,12 @@ def longest_gap(series: pd.Series) -> tuple[pd.Timestamp, int]:
     return series.index[starts[i]], int(ends[i] - starts[i])
 
 
-def check_bounds(x_btc: Array, signature: Signature, slack: float = 0.02) -> None:
+def check_bounds(x_btc: Array, signature: Signature) -> None:
     """Refuse values outside the bounds, the worst channel first.
 
     Args:
         x_btc: shape (..., channels), `signature` order.
-        signature: the bounds.
-        slack: share of the range that may be overstepped (rounding, sensor noise).
+        signature: the bounds; `SLACK` of their range may be overstepped.
 
     Raises:
         ShapeError: another number of channels.
@@ -96,18 +98,50 @@ def check_bounds(x_btc: Array, signature: Signature, slack: float = 0.02) -> Non
         raise ShapeError(what="the scenarios", shape=x_btc.shape, wanted=f"(..., {len(signature)})")
     if x_btc.size == 0:
         return
-    low = np.array([v.low for v in signature])
-    high = np.array([v.high for v in signature])
     flat = x_btc.reshape(-1, len(signature))
-    bad = ~np.isfinite(flat)
-    if bad.any():
+    least, greatest = flat.min(axis=0), flat.max(axis=0)
+    if not np.isfinite([least, greatest]).all():  # a NaN among the values is the minimum and the maximum
+        bad = ~np.isfinite(flat)
         c = int(bad.any(axis=0).argmax())
         where = f"row {int(bad[:, c].argmax())}"
         raise NotFiniteError(what="a scenario", n_bad=int(bad[:, c].sum()), column=signature.names[c], where=where)
+    low, high = np.array([v.low for v in signature]), np.array([v.high for v in signature])
     span = np.where(high > low, high - low, 1.0)
-    over = np.maximum(low - flat.min(axis=0), flat.max(axis=0) - high) / span
+    over = np.maximum(low - least, greatest - high) / span
     c = int(over.argmax())
-    if over[c] > slack:
+    if over[c] > SLACK:
         v = signature.variables[c]
-        value = flat[:, c].min() if low[c] - flat[:, c].min() > flat[:, c].max() - high[c] else flat[:, c].max()
+        value = least[c] if low[c] - least[c] > greatest[c] - high[c] else greatest[c]
         raise OutsideTrainingBoundsError(variable=v.name, value=float(value), low=v.low, high=v.high, unit=v.quantity.unit)
+
+
+def brought_inside(frame: pd.DataFrame, signature: Signature) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return the frame with every variable of `signature` inside its bounds, and a sentence for each that was far outside.
+
+    For what was measured or forecast: a bundle refuses what lies outside the bounds, a building cannot be refused. Within
+    `SLACK` (rounding, sensor noise) nothing is said, as nothing is refused there.
+
+    Args:
+        frame: columns that are no variable of `signature` stay as they are; gaps stay gaps, and an infinity becomes one.
+        signature: the bounds.
+
+    Returns:
+        A new frame, and by variable: in how many hours it was outside, the worst value and the bounds.
+
+    Raises:
+        NotFiniteError: text. ShapeError: two columns of one name.
+    """
+    inside = as_numbers(frame, [v.name for v in signature if v.name in frame])
+    inside = inside.where(np.isfinite(inside))
+    said = {}
+    for v in signature.only(inside.columns):
+        series = inside[v.name]
+        over = np.maximum(v.low - series, series - v.high)
+        n_far = int((over > SLACK * (v.high - v.low)).sum())
+        if n_far:
+            said[v.name] = (
+                f"in {n_far} of {len(series)} h outside {v.low:g} .. {v.high:g} {v.quantity.unit}, which the bundle was trained on "
+                f"(worst {series[over.idxmax()]:g}); taken as the bound there"
+            )
+        inside[v.name] = series.clip(v.low, v.high)
+    return frame.assign(**{str(n): inside[n] for n in inside.columns}), said

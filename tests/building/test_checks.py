@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from building.checks import check_bounds, check_frame, longest_gap
+from building.checks import brought_inside, check_bounds, check_frame, longest_gap
 from building.errors import (
     GapError,
     IrregularTimeError,
@@ -139,3 +139,32 @@ def test_nan_or_infinity_does_not_slip_through_the_bounds(value):
 def test_another_number_of_channels_is_refused():
     with pytest.raises(ShapeError):
         check_bounds(np.zeros((2, 3, 4)), SIGNATURE)
+
+
+def frame_of(**columns: list[float]) -> pd.DataFrame:
+    index = pd.date_range("2026-01-01", periods=len(next(iter(columns.values()))), freq="h", tz="UTC")
+    return pd.DataFrame(columns, index=index)
+
+
+def test_what_was_measured_outside_the_bounds_is_taken_as_the_bound_and_said() -> None:
+    names = SIGNATURE.names
+    frame = frame_of(**{names[0]: [20.0, 70.0, 55.0, np.nan], names[1]: [0.0, 1.0, 0.5, 0.2], "other": [1e9, 0, 0, 0]})
+    inside, said = brought_inside(frame, SIGNATURE)
+    assert inside[names[0]].tolist()[:3] == [20.0, 50.0, 50.0] and np.isnan(inside[names[0]].iloc[3])
+    assert inside["other"].iloc[0] == 1e9
+    assert set(said) == {names[0]}
+    assert said[names[0]].startswith("in 2 of 4 h outside -30 .. 50 degC") and "worst 70" in said[names[0]]
+    assert frame[names[0]].iloc[1] == 70.0  # what was given is not touched
+    check_bounds(inside[list(names)].iloc[:3].to_numpy()[None], SIGNATURE)
+
+
+def test_a_little_outside_is_noise_and_nothing_is_said_of_it() -> None:
+    inside, said = brought_inside(frame_of(**{SIGNATURE.names[1]: [1.01, -0.01]}), SIGNATURE)
+    assert inside[SIGNATURE.names[1]].tolist() == [1.0, 0.0] and said == {}
+
+
+def test_an_infinite_reading_is_a_gap_and_not_the_bound_and_text_is_refused() -> None:
+    inside, said = brought_inside(frame_of(**{SIGNATURE.names[1]: [np.inf, 0.5]}), SIGNATURE)
+    assert np.isnan(inside[SIGNATURE.names[1]].iloc[0]) and said == {}
+    with pytest.raises(NotFiniteError):
+        brought_inside(frame_of(**{SIGNATURE.names[1]: [0.5, 0.5]}).astype(object).replace(0.5, "unknown"), SIGNATURE)
