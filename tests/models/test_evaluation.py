@@ -8,9 +8,25 @@ import sys
 import numpy as np
 import pytest
 
+from building.errors import NotFiniteError
 from building.units import CO2, POWER, SHARE, TEMPERATURE
 from building.variables import Role, Signature, Variable
-from models.evaluation import by_output, figures, r2_pooled, r2_within_runs, restart_hours, total_errors
+from models.evaluation import (
+    apart,
+    by_output,
+    by_zone,
+    check_finite,
+    coverage,
+    figures,
+    held_out_ratios,
+    r2_pooled,
+    r2_within_runs,
+    restart,
+    restart_hours,
+    running_errors,
+    total_errors,
+    zeros,
+)
 
 OUTPUTS = Signature(
     Variable("a_air_temperature", TEMPERATURE, Role.INDOOR, -10, 60, zone="a"),
@@ -102,6 +118,126 @@ def test_restart_error_judges_those_hours_alone(truth: np.ndarray) -> None:
     f = figures(truth, answer, OUTPUTS, 168, is_restart)
     heat = truth[is_restart][:, 3:]
     assert f["restart_heating_error"] == pytest.approx(0.5 * heat[:, 1].mean() / heat.sum(axis=1).mean())
+
+
+def test_restart_bias_has_a_sign_and_no_restart_is_no_number() -> None:
+    true = np.full((1, 4), 10.0)
+    found = restart(true, true + [[2.0, -1.0, 50.0, 50.0]], np.array([[True, True, False, False]]))
+    assert (found["hours"], found["error"], found["bias"]) == (2, pytest.approx(0.15), pytest.approx(0.05))
+    assert np.isnan(restart(true, true, np.zeros((1, 4), dtype=bool))["error"])
+
+
+def test_errors_that_cancel_show_in_the_running_error() -> None:
+    true = np.full((1, 100, 1), 2.0)
+    answer = true + np.where(np.arange(100) < 50, 0.4, -0.4)[None, :, None]
+    assert total_errors(true, answer)[0, 0] == pytest.approx(0, abs=1e-12)
+    assert running_errors(true, answer)[0, 0] == pytest.approx(0.4 * 50 / 200)
+
+
+def test_a_group_is_judged_by_its_own_hours_against_the_spread_of_all(truth: np.ndarray) -> None:
+    hours = np.zeros(truth.shape[:2], dtype=bool)
+    hours[:3, 100:200] = True
+    answer = truth.copy()
+    answer[hours, :2] -= 0.5
+    answer[hours, 4] += 3.0
+    found = apart(truth, answer, OUTPUTS, {"those": hours, "others": ~hours, "nobody": np.zeros_like(hours)})
+    heating = truth[..., 3:].sum(axis=-1)
+    assert list(found) == ["those", "others"]
+    assert (found["those"]["hours"], found["those"]["runs"]) == (300, 3)
+    assert (found["those"]["temperature_rmse_k"], found["those"]["temperature_bias_k"]) == pytest.approx((0.5, -0.5))
+    assert found["those"]["heating_error"] == pytest.approx(3 / heating.std())
+    assert found["those"]["heating_bias"] == pytest.approx(3 / heating[hours].mean())
+    assert found["others"]["temperature_rmse_k"] == found["others"]["heating_error"] == 0
+
+
+def test_over_all_hours_the_error_of_a_load_is_the_root_of_what_r2_leaves(truth: np.ndarray, rng: np.random.Generator) -> None:
+    answer = truth + rng.normal(size=truth.shape)
+    found = apart(truth, answer, OUTPUTS, {"all": np.ones(truth.shape[:2], dtype=bool)})["all"]
+    assert found["heating_error"] == pytest.approx(np.sqrt(1 - figures(truth, answer, OUTPUTS, 0)["heating_r2"]))
+
+
+def test_bias_and_r2_of_a_group_with_hardly_any_load_are_no_number(truth: np.ndarray) -> None:
+    hours = np.zeros(truth.shape[:2], dtype=bool)
+    hours[0] = True
+    truth[0, :, 3:] = 0.01
+    found = apart(truth, truth + 1.0, OUTPUTS, {"off": hours})["off"]
+    assert np.isnan(found["heating_bias"])
+    assert np.isnan(found["heating_r2"])
+    assert found["heating_error"] > 0
+
+
+def test_zones_are_judged_one_by_one(truth: np.ndarray) -> None:
+    answer = truth.copy()
+    answer[..., 1] += 0.25
+    answer[..., 2] -= 30
+    found = by_zone(truth, answer, OUTPUTS)
+    assert found["b"] == pytest.approx({"temperature_rmse_k": 0.25, "temperature_bias_k": 0.25})
+    assert (found["a"]["temperature_rmse_k"], found["a"]["co2_bias_ppm"]) == pytest.approx((0, -30))
+
+
+def test_zeros_count_false_loads_and_missed_ones_and_their_energy() -> None:
+    true = np.array([0, 0, 0, 0, 4, 4, 4, 8], dtype=float)[None, :, None]
+    pred = np.array([0, 0, 0.01, 2, 4, 4, 0, 8], dtype=float)[None, :, None]
+    assert zeros(true, pred) == pytest.approx(
+        {
+            "zero_share": 0.5,
+            "false_load_share": 0.25,
+            "touched_share": 0.5,
+            "false_energy": 2.01 / 20,
+            "missed_load_share": 0.25,
+            "missed_energy": 0.2,
+        }
+    )
+
+
+def test_a_power_that_is_always_off_misses_nothing() -> None:
+    never = np.zeros((1, 5, 1))
+    found = zeros(never, never)
+    assert (found["zero_share"], found["false_load_share"]) == (1, 0)
+    assert np.isnan(found["missed_load_share"])
+    assert np.isnan(found["missed_energy"])
+
+
+def test_coverage_is_judged_where_an_interval_has_a_width_and_over_all_hours() -> None:
+    true = np.array([0.0, 0.0, 5.0, 5.0, 5.0])[None, :, None]
+    low = np.array([0.0, 0.0, 4.0, 5.5, 5.0])[None, :, None]
+    high = np.array([0.0, 0.0, 6.0, 6.5, 7.0])[None, :, None]
+    found = coverage(true, low, high, Signature(OUTPUTS["gas_coil_heat"]))["gas_coil_heat"]
+    assert found == pytest.approx({"coverage": 2 / 3, "wide_share": 0.6, "coverage_all_hours": 0.8, "mean_width": 5 / 3})
+
+
+def test_coverage_of_intervals_without_any_width_is_no_number() -> None:
+    true = np.zeros((1, 3, 1))
+    found = coverage(true, true, true, Signature(OUTPUTS["gas_coil_heat"]))["gas_coil_heat"]
+    assert np.isnan(found["coverage"])
+    assert (found["wide_share"], found["coverage_all_hours"]) == (0, 1)
+
+
+def test_held_out_ratios_compare_errors_and_leave_out_what_only_one_side_has() -> None:
+    training = {"zone_temperature_rmse_k": 0.2, "heating_r2": 0.99, "fan_r2": float("nan"), "co2_rmse_ppm": 40.0}
+    held_out = {"zone_temperature_rmse_k": 0.3, "heating_r2": 0.96, "fan_r2": 0.9, "cooling_r2": 0.9}
+    assert held_out_ratios(held_out, training) == pytest.approx({"zone_temperature_rmse_k": 1.5, "heating_sqrt_1_minus_r2": 2})
+
+
+def test_an_answer_that_is_no_number_is_refused_with_its_output_and_place(truth: np.ndarray) -> None:
+    truth[2, 40, 1] = np.nan
+    with pytest.raises(NotFiniteError, match=r"the answer.*1 values.*'b_air_temperature'.*run 2, hour 40"):
+        check_finite(truth, OUTPUTS, "the answer")
+
+
+def test_a_building_without_co2_or_fans_has_no_such_figures(truth: np.ndarray) -> None:
+    outputs, y = OUTPUTS.only(["a_air_temperature", "gas_coil_heat"]), truth[..., [0, 3]]
+    found = figures(y, y, outputs, 168) | apart(y, y, outputs, {"all": np.ones(y.shape[:2], dtype=bool)})["all"]
+    assert {"zone_temperature_rmse_k", "temperature_rmse_k", "heating_r2", "heating_error"} <= set(found)
+    assert not [name for name in found if name.startswith(("co2", "fan", "cooling", "electricity"))]
+
+
+def test_a_building_of_meters_alone_is_judged_by_its_totals(truth: np.ndarray) -> None:
+    outputs, y = OUTPUTS.only(["gas_coil_heat"]), truth[..., [3]]
+    found = figures(y, 1.1 * y, outputs, 168)
+    assert found["total_error_median"] == pytest.approx(0.1)
+    assert "zone_temperature_rmse_k" not in found
+    assert by_zone(y, y, outputs) == {}
 
 
 def test_evaluation_and_runtime_import_neither_torch_nor_onnx() -> None:
