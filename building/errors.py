@@ -23,13 +23,19 @@ SetwiseError
 ├── BadCheckpointError            a training checkpoint that cannot be continued
 ├── BadBundleError
 │   ├── BundleChecksumError
-│   └── BundleSchemaError
+│   ├── BundleSchemaError
+│   └── BundleSignatureError      no signature, or not one of the configured key
 ├── TooFewDataError               a calibration without enough good hours
 ├── CalibrationRefusedError
 ├── BadReadingError               one MQTT message that is not a reading; `reason` is what ingest counts
 ├── StoreError
+│   └── NewerStoreError           a restore that would overwrite something newer than the backup
 ├── BrokerError
-├── NotAuthorisedError
+├── NotAuthorisedError            no token, or one that is wrong, expired or revoked
+│   ├── RoleTooLowError           a good token that may not do this
+│   └── TooManyAttemptsError      too many wrong tokens from one address
+├── OverrideRefusedError          an override that cannot be
+├── KeyReusedError                an idempotency key that stood for another request
 ├── ApiError                      what a service answered to service/client.py instead of what was asked
 ├── ServiceFailedError            the service of a demo or a test did not do what was asked
 ├── JobOverlapError
@@ -183,6 +189,10 @@ class BundleSchemaError(BadBundleError):
     sentence = "{path}: bundle schema version {found}, this setwise reads {wanted}. Use a matching setwise or export again."
 
 
+class BundleSignatureError(BadBundleError):
+    sentence = "{path}: {reason} Take the bundle again from whoever signed it, or put back the previous one: setwise rollback."
+
+
 class TooFewDataError(SetwiseError):
     sentence = "{what}: {found:g} good hours, at least {wanted:g} are needed. {hint}"
 
@@ -199,12 +209,35 @@ class StoreError(SetwiseError):
     sentence = "store {url}: {reason}"
 
 
+class NewerStoreError(StoreError):
+    sentence = (
+        "store {url}: it holds something of {newest}, the backup {file} ends at {until}. Make a backup of it first; "
+        "with --force it is overwritten."
+    )
+
+
 class BrokerError(SetwiseError):
     sentence = "broker {host}:{port}: {reason}"
 
 
 class NotAuthorisedError(SetwiseError):
     sentence = "not authorised: {reason}"
+
+
+class RoleTooLowError(NotAuthorisedError):
+    sentence = "'{who}' is {role}; this asks for {wanted}."
+
+
+class TooManyAttemptsError(NotAuthorisedError):
+    sentence = "{n} wrong tokens came from {address}; the next is looked at in {wait_s} s."
+
+
+class OverrideRefusedError(SetwiseError):
+    sentence = "override refused: {reason}"
+
+
+class KeyReusedError(SetwiseError):
+    sentence = "the idempotency key '{key}' stood for another request ({former}). Take a new key for each new request."
 
 
 class ServiceFailedError(SetwiseError):

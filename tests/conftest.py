@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from building.description import Building, load_building
 from simulation.rc import RcPredictor
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).parent))  # for postgres.py
 
 # The same examples on every run, and no clock: a busy machine must not fail a property.
 settings.register_profile("setwise", derandomize=True, deadline=None)
@@ -42,3 +45,28 @@ def two_node() -> Building:
 def rc(two_node: Building) -> RcPredictor:
     """The two-node building, solved exactly: a Predictor that answers at once."""
     return RcPredictor(two_node)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a real PostgreSQL; a test that needs one skips where there is none, and says why."""
+    from postgres import NoPostgresError, server_url
+
+    try:
+        with server_url() as url:
+            yield url
+    except NoPostgresError as e:
+        pytest.skip(str(e))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty store, on each database."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'state' / 'setwise.db'}"
+        return
+    from postgres import own_schema
+
+    server = request.getfixturevalue("postgres_server")
+    with own_schema(server, f"setwise_{request.node.name.encode().hex()[-24:]}") as url:
+        yield url

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import pandas as pd
 
 from building.errors import BadReadingError
 from building.plan import Plan
+from service.quality import Rule
 
 Outcome = Literal["running", "done", "refused", "failed", "timed_out", "interrupted"]
-PublicationState = Literal["waiting", "sent", "acknowledged", "unconfirmed", "expired", "replaced"]
+PublicationState = Literal["waiting", "sent", "acknowledged", "unconfirmed", "expired", "replaced", "released"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class DocumentRecord:
 
 @dataclass(frozen=True)
 class JobRecord:
-    """One line of the journal."""
+    """One line of the journal: `log` says what came of it, `tail` are the last lines the child wrote."""
 
     id: int
     kind: str
@@ -65,6 +67,8 @@ class JobRecord:
     ended: pd.Timestamp | None
     outcome: Outcome
     log: str
+    tail: str = ""
+    peak_mb: float | None = None
 
 
 @dataclass(frozen=True)
@@ -103,16 +107,27 @@ class Store(Protocol):
     def add_readings(
         self, readings: Sequence[Reading], refused: Iterable[BadReadingError] = (), at: pd.Timestamp | None = None
     ) -> int:
-        """Keep readings and count refusals; return how many were new. A known (variable, stamp) counts as ``duplicate``."""
+        """Keep readings and count refusals; return how many were new. A known (variable, stamp) counts as ``duplicate``, but a
+        usable reading takes the place of one that was not.
+        """
 
-    def series(self, variables: Sequence[str], start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-        """Return readings with start <= stamp < end: a column per variable, a row per stamp of any of them, NaN elsewhere."""
+    def series(self, variables: Sequence[str], start: pd.Timestamp, end: pd.Timestamp, is_usable: bool = True) -> pd.DataFrame:
+        """Return readings with start <= stamp < end: a column per variable, a row per stamp of any of them, NaN elsewhere.
 
-    def hourly(self, variables: Sequence[str], start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-        """Return hourly means on every hour from `start` to `end` (floored), NaN where no reading fell."""
+        Those that are not usable only when asked for. Where readings were compacted, the mean of each step stands at its start.
+        """
 
-    def last(self, variables: Sequence[str]) -> dict[str, Reading]:
-        """Return the newest reading of each variable that has one."""
+    def hourly(
+        self, variables: Sequence[str], start: pd.Timestamp, end: pd.Timestamp, rules: Mapping[str, Rule] | None = None
+    ) -> pd.DataFrame:
+        """Return hourly values on every hour from `start` to `end` (floored), NaN where no usable reading fell.
+
+        The mean, or what `rules` says of a variable (`quality.resample`); without `rules` what is kept under the key
+        ``resampling``. A mean is the same whether compacted or not; what the other rules give moves by at most one step.
+        """
+
+    def last(self, variables: Sequence[str], is_usable: bool = True) -> dict[str, Reading]:
+        """Return the newest usable reading of each variable that has one; or the newest whatever its flag."""
 
     def refusals(self) -> list[RefusalRecord]:
         """Return refusals by reason, most frequent first."""
@@ -156,6 +171,9 @@ class Store(Protocol):
     def end_job(self, job_id: int, outcome: Outcome, at: pd.Timestamp, log: str = "") -> None:
         """Close a line in the journal."""
 
+    def note_job(self, job_id: int, peak_mb: float | None, tail: str) -> None:
+        """Add to a line of the journal what was seen of the child: most memory, last lines."""
+
     def interrupt_jobs(self, at: pd.Timestamp) -> list[JobRecord]:
         """At start: mark what a former process left running as ``interrupted``; return those jobs."""
 
@@ -193,10 +211,25 @@ class Store(Protocol):
         """Return the value under a key, or None."""
 
     def counts(self) -> dict[str, int]:
-        """Return how many rows each table has."""
+        """Return how many rows each table has. Counts them: a second for ten million."""
 
-    def forget(self, before: pd.Timestamp) -> int:
-        """Delete readings, forecasts and publications older than `before`; return how many rows."""
+    def newest(self) -> pd.Timestamp | None:
+        """Return the newest instant anything in the store is of."""
+
+    def compact(self, before: pd.Timestamp, step_min: int) -> int:
+        """Turn readings (step 15) or finer summaries (step 60) older than `before` into summaries; return how many rows went.
+
+        Mean, least, most, first, last, rise and count of each step and flag stay. One transaction per variable and month.
+        """
+
+    def forget(self, before: pd.Timestamp, forecasts_before: pd.Timestamp | None = None) -> int:
+        """Delete readings, summaries and publications older than `before`, forecasts older than `forecasts_before` (the same).
+
+        Plans, calibrations, fronts, overrides, journal and audit stay for ever. Returns how many rows went.
+        """
+
+    def backup(self, file: Path) -> int:
+        """Write a consistent copy of everything into an SQLite file while others read and write; return its bytes."""
 
     def close(self) -> None:
         """Let go of every connection."""

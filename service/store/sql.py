@@ -12,6 +12,7 @@ Whatever fails (disk full, lock, network) rolls the whole transaction back and c
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,11 +23,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from building.errors import BadReadingError, JobOverlapError, SetwiseError, StoreError
 from building.plan import Plan
+from service.quality import UNUSABLE, Rule, resample
+from service.store import schema
 from service.store.records import (
     DocumentRecord,
     JobRecord,
@@ -38,6 +42,7 @@ from service.store.records import (
     RefusalRecord,
 )
 from service.store.tables import (
+    AUDIT,
     CALIBRATIONS,
     FORECASTS,
     FRONTS,
@@ -48,22 +53,29 @@ from service.store.tables import (
     PUBLICATIONS,
     READINGS,
     REFUSALS,
+    SUMMARIES,
 )
 
-SCHEMA_VERSION = 1
+log = logging.getLogger(__name__)
+
+DAY_MS = 86_400_000
+_CHUNK_MS = 30 * DAY_MS
+"""Compaction and forgetting take so much of one variable in one transaction: readings wait no longer than that takes."""
 
 
 class SqlStore:
     """A Store over SQLAlchemy Core.
 
     Args:
-        url: ``sqlite:///file`` or a PostgreSQL URL.
+        url: ``sqlite:///file`` or a PostgreSQL URL. Tables of an older setwise are upgraded, after a copy of the store was made.
+        copies: folder of that copy; None for beside the file, and ``state/backups`` for PostgreSQL.
 
     Raises:
-        StoreError: it cannot be opened, or another setwise wrote it.
+        StoreError: it cannot be opened, or a newer setwise wrote it.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, copies: Path | None = None) -> None:
+        self._copies = copies
         try:
             parsed = sa.make_url(url)
             self._shown = parsed.render_as_string(hide_password=True)
@@ -79,16 +91,39 @@ class SqlStore:
         if self._is_sqlite:
             sa.event.listen(self._engine, "connect", _prepare_sqlite)
             sa.event.listen(self._engine, "begin", _begin_sqlite)
-        with self._writing() as c:
-            METADATA.create_all(c)
-        found = self.get("schema_version")
-        if found is None:
-            self.put("schema_version", SCHEMA_VERSION)
-        elif found != SCHEMA_VERSION:
-            raise StoreError(
-                url=self._shown,
-                reason=f"it has schema version {found}, this setwise {SCHEMA_VERSION}. Use a matching setwise or a new store.",
+        try:
+            self._bring_up()
+        except BaseException:
+            self.close()
+            raise
+
+    def _bring_up(self) -> None:
+        with self._reading() as c:
+            found = schema.revision(c)
+        schema.check(found, self._shown)
+        if found == schema.HEAD:
+            return
+        if found is not None:
+            copy = self._copy_before(found)
+            log.warning(
+                "store %s: upgrading from schema %s to %s; a copy of it as it was is %s", self._shown, found, schema.HEAD, copy
             )
+        with self._writing() as c:
+            if not self._is_sqlite:
+                c.exec_driver_sql("SELECT pg_advisory_xact_lock(738251)")  # two services start at once: one of them upgrades
+            if schema.revision(c) != schema.HEAD:
+                schema.upgrade(c)
+
+    def _copy_before(self, found: str) -> Path:
+        from service.store.backup import copy_of
+
+        folder, name = self._copies, "setwise.db"
+        if self._is_sqlite and self._engine.url.database:
+            file = Path(self._engine.url.database)
+            folder, name = folder or file.parent, file.name
+        copy = (folder or Path("state/backups")) / f"{name}.before-{schema.HEAD}"
+        copy_of(self._engine, copy, found)
+        return copy
 
     # -- transactions
 
@@ -149,8 +184,12 @@ class SqlStore:
         n_new = 0
         with self._writing() as c:
             if rows:
-                insert = self._insert(READINGS).on_conflict_do_nothing().returning(READINGS.c.stamp)
-                n_new = len(c.execute(insert, rows).all())
+                # A usable reading takes the place of one that was not; among equals the first stays.
+                insert = self._insert(READINGS)
+                values = {k: insert.excluded[k] for k in ("value", "flag", "received")}
+                is_better = _is_unusable(READINGS.c.flag) & ~_is_unusable(insert.excluded.flag)
+                insert = insert.on_conflict_do_update(index_elements=["variable", "stamp"], set_=values, where=is_better)
+                n_new = int(c.execute(insert, rows, execution_options={"preserve_rowcount": True}).rowcount)
             counted = Counter(e.reason for e in refused)
             latest = {e.reason: (e.topic, e.detail) for e in refused}
             if n_new < len(rows):
@@ -163,38 +202,62 @@ class SqlStore:
                 c.execute(upsert.on_conflict_do_update(index_elements=["reason"], set_={"n": REFUSALS.c.n + n, **facts}))
         return n_new
 
-    def series(self, variables: Sequence[str], start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+    def series(self, variables: Sequence[str], start: pd.Timestamp, end: pd.Timestamp, is_usable: bool = True) -> pd.DataFrame:
         """See `Store.series`."""
-        t = READINGS.c
-        question = sa.select(t.variable, t.stamp, t.value).where(
-            t.variable.in_(variables), t.stamp >= _ms(start), t.stamp < _ms(end)
+        first, last = _ms(start), _ms(end)
+        hidden = UNUSABLE if is_usable else ()
+        t, s = READINGS.c, SUMMARIES.c
+        raw = sa.select(t.variable, t.stamp, t.value).where(
+            t.variable.in_(variables), t.stamp >= first, t.stamp < last, t.flag.not_in(hidden)
+        )
+        old = (
+            sa.select(s.variable, s.stamp, sa.func.sum(s.mean * s.n) / sa.func.sum(s.n))
+            .where(s.variable.in_(variables), s.stamp >= first, s.stamp < last, s.flag.not_in(hidden))
+            .group_by(s.variable, s.stamp)
         )
         with self._reading() as c:
-            return _wide(c.execute(question).all(), variables)
+            rows = {(r[0], r[1]): r[2] for r in (*c.execute(old), *c.execute(raw))}
+        return _wide([(*key, value) for key, value in rows.items()], variables)
 
-    def hourly(self, variables: Sequence[str], start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+    def hourly(
+        self, variables: Sequence[str], start: pd.Timestamp, end: pd.Timestamp, rules: Mapping[str, Rule] | None = None
+    ) -> pd.DataFrame:
         """See `Store.hourly`."""
         hours = _hours(start, end)
-        t = READINGS.c
-        hour = (t.stamp // 3_600_000) * 3_600_000
-        question = (
-            sa.select(t.variable, hour.label("hour"), sa.func.avg(t.value))
-            .where(t.variable.in_(variables), t.stamp >= _ms(start.floor("h")), t.stamp < _ms(end.floor("h")))
-            .group_by(t.variable, hour)
-        )
+        rules = rules if rules is not None else self.get("resampling") or {}
+        means = [v for v in variables if rules.get(v, "mean") == "mean"]
         with self._reading() as c:
-            return _wide(c.execute(question).all(), variables).reindex(hours)
+            frame = _wide(c.execute(_hourly_means(means, _ms(start.floor("h")), _ms(end.floor("h")))).all(), means).reindex(hours)
+            others = {v: self._hourly_by_rule(c, v, rules[v], hours) for v in variables if v not in means}
+        return frame.assign(**others)[list(variables)]
 
-    def last(self, variables: Sequence[str]) -> dict[str, Reading]:
+    def _hourly_by_rule(self, c: sa.Connection, name: str, rule: Rule, hours: pd.DatetimeIndex) -> NDArray[np.float64]:
+        hours_ms = np.asarray(hours.as_unit("ms").asi8)
+        if not len(hours_ms):
+            return np.empty(0)
+        stream = f"{name}.counter" if rule == "counter" else name
+        parts = pd.DataFrame(c.execute(_parts_of(stream, int(hours_ms[0]) - DAY_MS, int(hours_ms[-1]) + DAY_MS)).mappings().all())
+        if parts.empty:
+            return np.full(len(hours_ms), np.nan)
+        return resample(rule, *(_levels(parts) if rule == "counter" else _points(parts)), hours_ms)
+
+    def last(self, variables: Sequence[str], is_usable: bool = True) -> dict[str, Reading]:
         """See `Store.last`."""
-        t = READINGS.c
-        question = sa.select(READINGS).where(t.variable == sa.bindparam("name")).order_by(t.stamp.desc()).limit(1)
+        t, s = READINGS.c, SUMMARIES.c
+        raw = sa.select(READINGS).where(t.variable == sa.bindparam("name")).order_by(t.stamp.desc()).limit(1)
+        old = sa.select(s.variable, s.stamp, s.last, s.flag, s.step_min).where(s.variable == sa.bindparam("name"))
+        old = old.order_by(s.stamp.desc()).limit(1)
+        if is_usable:
+            raw, old = raw.where(t.flag.not_in(UNUSABLE)), old.where(s.flag.not_in(UNUSABLE))
         found = {}
         with self._reading() as c:
             for name in variables:
-                row = c.execute(question, {"name": name}).first()
+                row = c.execute(raw, {"name": name}).first()
                 if row is not None:
                     found[name] = Reading(row.variable, _instant(row.stamp), row.value, _instant(row.received), row.flag)
+                elif (row := c.execute(old, {"name": name}).first()) is not None:
+                    stamp = _instant(row.stamp)
+                    found[name] = Reading(row.variable, stamp, row.last, stamp + pd.Timedelta(minutes=row.step_min), row.flag)
         return found
 
     def refusals(self) -> list[RefusalRecord]:
@@ -339,7 +402,12 @@ class SqlStore:
     def end_job(self, job_id: int, outcome: Outcome, at: pd.Timestamp, log: str = "") -> None:
         """See `Store.end_job`."""
         with self._writing() as c:
-            c.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(outcome=outcome, ended=_ms(at), log=log))
+            c.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(outcome=outcome, ended=_ms(at), log=_clean(log, 4000)))
+
+    def note_job(self, job_id: int, peak_mb: float | None, tail: str) -> None:
+        """See `Store.note_job`."""
+        with self._writing() as c:
+            c.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(peak_mb=peak_mb, tail=_clean(tail, 4000)))
 
     def interrupt_jobs(self, at: pd.Timestamp) -> list[JobRecord]:
         """See `Store.interrupt_jobs`."""
@@ -428,18 +496,68 @@ class SqlStore:
                 t.name: int(c.execute(sa.select(sa.func.count()).select_from(t)).scalar_one()) for t in METADATA.sorted_tables
             }
 
-    def forget(self, before: pd.Timestamp) -> int:
+    def newest(self) -> pd.Timestamp | None:
+        """See `Store.newest`."""
+        with self._reading() as c:
+            found = [c.execute(sa.select(sa.func.max(table.c[column]))).scalar() for table, column in _WRITTEN]
+            found += [c.execute(sa.select(sa.func.max(s.c.stamp)).where(s.c.variable == v)).scalar() for s, v in self._streams(c)]
+        return max((_instant(ms) for ms in found if ms is not None), default=None)
+
+    # -- growing old
+
+    def compact(self, before: pd.Timestamp, step_min: int) -> int:
+        """See `Store.compact`."""
+        limit = _ms(before) // 3_600_000 * 3_600_000
+        source = READINGS if step_min == 15 else SUMMARIES
+        is_finer = sa.true() if step_min == 15 else SUMMARIES.c.step_min < step_min
+        with self._reading() as c:
+            names = [v for table, v in self._streams(c) if table is source]
+        n_gone = 0
+        for name in names:
+            mine = (source.c.variable == name) & is_finer
+            while True:
+                with self._writing() as c:
+                    oldest = c.execute(sa.select(sa.func.min(source.c.stamp)).where(mine)).scalar()
+                    if oldest is None or oldest >= limit:
+                        break
+                    until = min(oldest // _CHUNK_MS * _CHUNK_MS + _CHUNK_MS, limit)
+                    chosen = mine & (source.c.stamp < until)
+                    rows = self._insert(SUMMARIES).from_select(list(SUMMARIES.c.keys()), _coarser(source, chosen, step_min))
+                    c.execute(rows.on_conflict_do_update(index_elements=list(SUMMARIES.primary_key), set_=_merged(rows)))
+                    n_gone += int(c.execute(sa.delete(source).where(chosen)).rowcount)
+        return n_gone
+
+    def forget(self, before: pd.Timestamp, forecasts_before: pd.Timestamp | None = None) -> int:
         """See `Store.forget`."""
-        limit = _ms(before)
+        limit, n_gone = _ms(before), 0
+        limits = {"readings": limit, "summaries": limit, "forecasts": _ms(forecasts_before) if forecasts_before else limit}
+        with self._reading() as c:
+            streams = [*self._streams(c), *((FORECASTS, v) for v in _first_column(c, FORECASTS))]
+        for table, name in streams:
+            with self._writing() as c:
+                old = (table.c.variable == name) & (table.c.stamp < limits[table.name])
+                n_gone += int(c.execute(sa.delete(table).where(old)).rowcount)
         with self._writing() as c:
-            return sum(
-                int(c.execute(sa.delete(table).where(table.c[column] < limit)).rowcount)
-                for table, column in ((READINGS, "stamp"), (FORECASTS, "stamp"), (PUBLICATIONS, "made"))
-            )
+            n_gone += int(c.execute(sa.delete(PUBLICATIONS).where(PUBLICATIONS.c.made < limit)).rowcount)
+        return n_gone
+
+    def _streams(self, c: sa.Connection) -> list[tuple[sa.Table, str]]:
+        return [(table, v) for table in (READINGS, SUMMARIES) for v in _first_column(c, table)]
+
+    # -- copies
+
+    def backup(self, file: Path) -> int:
+        """See `Store.backup`."""
+        from service.store.backup import copy_of
+
+        return copy_of(self._engine, file, schema.HEAD)
 
     def close(self) -> None:
         """See `Store.close`."""
         self._engine.dispose()
+
+
+_WRITTEN = ((PLANS, "issued"), (CALIBRATIONS, "made"), (JOBS, "started"), (PUBLICATIONS, "made"), (AUDIT, "at"))
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -465,9 +583,123 @@ def _sentence(error: sa.exc.SQLAlchemyError) -> str:
     return f"{said}; nothing of this transaction was kept."
 
 
-def _clean(text: Any) -> str:
+def _clean(text: Any, most: int = 200) -> str:
     """Return text any database takes: foreign payloads may hold zero bytes and lone surrogates."""
-    return str(text)[:200].encode("utf-8", "replace").decode().replace("\0", "")
+    return str(text)[:most].encode("utf-8", "replace").decode().replace("\0", "")
+
+
+def _is_unusable(flag: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    return sa.or_(*(flag == sa.literal_column(f"'{name}'") for name in UNUSABLE))  # many rows at once take no list as a parameter
+
+
+# -- questions about readings, raw and grown old
+
+
+def _parts(source: sa.Table, chosen: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Return rows of either table in the shape of a summary: a raw reading is one of n = 1."""
+    c = source.c
+    if source is SUMMARIES:
+        return sa.select(c.variable, c.stamp, c.step_min, c.flag, c.mean, c.low, c.high, c.first, c.last, c.rise, c.n).where(
+            chosen
+        )
+    values = [c.value.label(name) for name in ("mean", "low", "high", "first", "last")]
+    zero, one = sa.literal(0, sa.Integer), sa.literal(1, sa.BigInteger)
+    rise = sa.cast(zero, sa.Float).label("rise")
+    return sa.select(c.variable, c.stamp, zero.label("step_min"), c.flag, *values, rise, one.label("n")).where(chosen)
+
+
+def _coarser(source: sa.Table, chosen: sa.ColumnElement[bool], step_min: int) -> sa.Select[Any]:
+    """Return the summaries that chosen rows become: mean by count, extremes, first, last, and what a counter rose within.
+
+    A counter that falls has begun again at zero: what it shows then is what it rose.
+    """
+    p = _parts(source, chosen).subquery()
+    step = ((p.c.stamp // (step_min * 60_000)) * (step_min * 60_000)).label("step")
+    window: dict[str, Any] = {"partition_by": [p.c.variable, p.c.flag, step], "order_by": [p.c.stamp]}
+    former = sa.func.lag(p.c.last).over(**window).label("former")
+    following = sa.func.lead(p.c.first).over(**window).label("following")
+    r = sa.select(p, step, former, following).subquery()
+    jump = sa.case((r.c.former.is_(None), 0.0), (r.c.first >= r.c.former, r.c.first - r.c.former), else_=r.c.first)
+    return (
+        sa.select(
+            r.c.variable,
+            r.c.step,
+            sa.literal(step_min, sa.Integer),
+            r.c.flag,
+            sa.func.sum(r.c.mean * r.c.n) / sa.func.sum(r.c.n),
+            sa.func.min(r.c.low),
+            sa.func.max(r.c.high),
+            sa.func.max(sa.case((r.c.former.is_(None), r.c.first))),
+            sa.func.max(sa.case((r.c.following.is_(None), r.c.last))),
+            sa.func.sum(r.c.rise + jump),
+            sa.cast(sa.func.sum(r.c.n), sa.BigInteger),
+        )
+        .where(r.c.n > 0)
+        .group_by(r.c.variable, r.c.step, r.c.flag)
+    )  # SQLite wants a WHERE before ON CONFLICT
+
+
+def _merged(rows: Any) -> dict[str, Any]:
+    """Return how a summary takes readings that came after it was made (a clock that was wrong): no count is lost."""
+    s, new = SUMMARIES.c, rows.excluded
+    n = s.n + new.n
+    low = sa.case((new.low < s.low, new.low), else_=s.low)
+    high = sa.case((new.high > s.high, new.high), else_=s.high)
+    return {"mean": (s.mean * s.n + new.mean * new.n) / n, "low": low, "high": high, "n": n}
+
+
+def _hourly_means(variables: Sequence[str], first: int, last: int) -> sa.Select[Any]:
+    sums = []
+    for table in (READINGS, SUMMARIES):
+        t = table.c
+        hour = ((t.stamp // 3_600_000) * 3_600_000).label("hour")
+        what = [sa.func.sum(t.value), sa.func.count()] if table is READINGS else [sa.func.sum(t.mean * t.n), sa.func.sum(t.n)]
+        chosen = t.variable.in_(variables) & (t.stamp >= first) & (t.stamp < last) & t.flag.not_in(UNUSABLE)
+        labelled = [what[0].label("total"), sa.cast(what[1], sa.BigInteger).label("n")]
+        sums.append(sa.select(t.variable, hour, *labelled).where(chosen).group_by(t.variable, hour))
+    u = sa.union_all(*sums).subquery()
+    return sa.select(u.c.variable, u.c.hour, sa.func.sum(u.c.total) / sa.func.sum(u.c.n)).group_by(u.c.variable, u.c.hour)
+
+
+def _parts_of(name: str, first: int, last: int) -> sa.Select[Any]:
+    both = [_parts(t, (t.c.variable == name) & (t.c.stamp >= first) & (t.c.stamp < last)) for t in (READINGS, SUMMARIES)]
+    u = sa.union_all(*both).subquery()
+    return sa.select(u).order_by(u.c.stamp)
+
+
+def _points(parts: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return stamps, values and whether they count; a summary gives its mean at its start and its last value at its end."""
+    end = parts["stamp"] + np.maximum(parts["step_min"] * 60_000 - 1, 0)
+    is_old = parts["step_min"] > 0
+    stamps = np.concatenate([parts["stamp"], end[is_old]])
+    values = np.concatenate([parts["mean"], parts["last"][is_old]])
+    usable = np.concatenate([~parts["flag"].isin(UNUSABLE), ~parts["flag"][is_old].isin(UNUSABLE)])
+    order = np.argsort(stamps, kind="stable")
+    return stamps[order].astype(np.int64), values[order].astype(float), usable[order].astype(bool)
+
+
+def _levels(parts: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return a counter's readings as a level that never falls: what it rose since the first; a fall began again at zero."""
+    parts = parts[~parts["flag"].isin(UNUSABLE)]
+    start, step_ms = parts["stamp"].to_numpy(np.int64), np.maximum(parts["step_min"].to_numpy(np.int64) * 60_000 - 1, 0)
+    first, last, rise = (parts[k].to_numpy(float) for k in ("first", "last", "rise"))
+    jump = np.r_[0.0, np.where(first[1:] >= last[:-1], first[1:] - last[:-1], first[1:])][: len(first)]
+    begin = np.cumsum(jump + np.r_[0.0, rise[:-1]][: len(rise)])
+    is_old = step_ms > 0
+    stamps, levels = np.concatenate([start, (start + step_ms)[is_old]]), np.concatenate([begin, (begin + rise)[is_old]])
+    order = np.argsort(stamps, kind="stable")
+    return stamps[order], levels[order], np.ones(len(order), dtype=bool)
+
+
+def _first_column(c: sa.Connection, table: sa.Table) -> list[str]:
+    """Return the variables of a table by jumping along its key: no scan of millions of rows."""
+    names: list[str] = []
+    question = sa.select(sa.func.min(table.c.variable))
+    name = c.execute(question).scalar()
+    while name is not None:
+        names.append(name)
+        name = c.execute(question.where(table.c.variable > name)).scalar()
+    return names
 
 
 def _ms(instant: pd.Timestamp) -> int:
@@ -498,7 +730,14 @@ def _wide(rows: Sequence[Any], variables: Sequence[str]) -> pd.DataFrame:
 
 def _job_record(row: Any) -> JobRecord:
     return JobRecord(
-        row.id, row.kind, _instant(row.started), None if row.ended is None else _instant(row.ended), row.outcome, row.log
+        row.id,
+        row.kind,
+        _instant(row.started),
+        None if row.ended is None else _instant(row.ended),
+        row.outcome,
+        row.log,
+        row.tail,
+        row.peak_mb,
     )
 
 

@@ -17,6 +17,22 @@ READINGS = sa.Table(
     sa.Column("received", INSTANT, nullable=False),
     sqlite_with_rowid=False,  # the primary key is the table: half the disk, and every question here asks by (variable, stamp)
 )
+SUMMARIES = sa.Table(  # readings grown old: one row per variable, step and flag
+    "summaries",
+    METADATA,
+    sa.Column("variable", sa.String, primary_key=True),
+    sa.Column("stamp", INSTANT, primary_key=True),  # start of the step
+    sa.Column("step_min", sa.Integer, primary_key=True),  # 15 or 60
+    sa.Column("flag", sa.String, primary_key=True),
+    sa.Column("mean", sa.Float, nullable=False),
+    sa.Column("low", sa.Float, nullable=False),
+    sa.Column("high", sa.Float, nullable=False),
+    sa.Column("first", sa.Float, nullable=False),
+    sa.Column("last", sa.Float, nullable=False),
+    sa.Column("rise", sa.Float, nullable=False),  # what a counter rose from first to last, resets handled
+    sa.Column("n", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
 REFUSALS = sa.Table(
     "refusals",
     METADATA,
@@ -69,6 +85,8 @@ JOBS = sa.Table(
     sa.Column("ended", INSTANT),
     sa.Column("outcome", sa.String, nullable=False),
     sa.Column("log", sa.Text, nullable=False),
+    sa.Column("tail", sa.Text, nullable=False, server_default=""),  # the last lines the child wrote
+    sa.Column("peak_mb", sa.Float),  # most memory of the child
     # The journal itself forbids two running jobs of a kind, whichever process asks.
     sa.Index(
         "one_running_per_kind",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,30 +11,19 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from building.errors import BadReadingError, JobOverlapError, StoreError
+from building.errors import BadReadingError, JobOverlapError, NewerStoreError, StoreError
 from building.plan import Plan
 from service.store import Reading, SqlStore, Store
+from service.store.backup import restore
+from service.store.tables import SUMMARIES
 
 T0 = pd.Timestamp("2026-01-05T00:00Z")
 HOUR = pd.Timedelta(hours=1)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'state' / 'setwise.db'}"
-        return
-    server = os.environ.get("SETWISE_TEST_POSTGRES_URL")
-    if not server:
-        pytest.skip("SETWISE_TEST_POSTGRES_URL is not set")
-    schema = f"setwise_{request.node.name.encode().hex()[-24:]}"
-    engine = sa.create_engine(server)
-    with engine.begin() as c:
-        c.exec_driver_sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
-        c.exec_driver_sql(f"CREATE SCHEMA {schema}")
-    yield sa.make_url(server).update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(hide_password=False)
-    with engine.begin() as c:
-        c.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
+@pytest.fixture
+def url(store_url: str) -> str:
+    return store_url
 
 
 @pytest.fixture
@@ -201,13 +190,168 @@ def test_everything_is_there_after_opening_again(store: Store, url: str) -> None
     again.close()
 
 
-def test_store_of_another_schema_is_refused(store: Store, url: str) -> None:
-    store.put("schema_version", 99)
-    with pytest.raises(StoreError, match="schema version 99"):
-        SqlStore(url)
-
-
 def test_old_rows_are_forgotten(store: Store) -> None:
     store.add_readings([reading("a", h, 1.0) for h in range(10)])
-    assert store.forget(T0 + 4 * HOUR) == 4
-    assert store.counts()["readings"] == 6
+    index = pd.date_range(T0, periods=10, freq="h")
+    store.add_forecast(pd.DataFrame({"t": 1.0}, index=index), issued=T0)
+    assert store.forget(T0 + 4 * HOUR, forecasts_before=T0 + 2 * HOUR) == 4 + 2
+    assert store.counts()["readings"] == 6 and store.counts()["forecasts"] == 8
+
+
+# -- flags
+
+
+def test_unusable_reading_is_kept_and_shown_but_counts_in_no_hour(store: Store) -> None:
+    bad = Reading("a", T0 + HOUR / 2, 99.0, T0 + HOUR, "out_of_range")
+    store.add_readings([reading("a", 0, 1.0), bad])
+    assert store.hourly(["a"], T0, T0 + HOUR)["a"].tolist() == [1.0]
+    assert store.series(["a"], T0, T0 + HOUR)["a"].tolist() == [1.0]
+    assert store.series(["a"], T0, T0 + HOUR, is_usable=False)["a"].tolist() == [1.0, 99.0]
+    assert store.last(["a"])["a"].value == 1.0 and store.last(["a"], is_usable=False)["a"] == bad
+
+
+def test_usable_reading_takes_the_place_of_one_that_was_not_and_never_the_other_way_round(store: Store) -> None:
+    bad = Reading("a", T0, 99.0, T0, "out_of_range")
+    assert store.add_readings([bad]) == 1
+    assert store.add_readings([reading("a", 0, 20.0)]) == 1
+    assert store.add_readings([bad]) == 0
+    assert store.last(["a"])["a"] == reading("a", 0, 20.0)
+    assert {r.reason: r.n for r in store.refusals()} == {"duplicate": 1}
+
+
+# -- growing old
+
+
+def minutes(n: int, seed: int, flags: tuple[str, ...] = ("good",)) -> list[Reading]:
+    rng = np.random.default_rng(seed)
+    stamps = T0 + pd.to_timedelta(np.sort(rng.choice(n * 60, n, replace=False)), unit="s")
+    values, chosen = rng.normal(20, 3, n), rng.choice(flags, n)
+    return [Reading("a", t, float(v), t, str(f)) for t, v, f in zip(stamps, values, chosen, strict=True)]
+
+
+def test_compacted_readings_keep_mean_least_most_first_last_and_count_of_each_step_and_flag(store: Store) -> None:
+    readings = minutes(600, 3, ("good", "late", "stuck"))
+    store.add_readings(readings)
+    known = pd.DataFrame({"t": [r.stamp for r in readings], "v": [r.value for r in readings], "flag": [r.flag for r in readings]})
+    for step, n_gone in ((15, 600), (60, None)):
+        before = store.hourly(["a"], T0, T0 + 11 * HOUR)
+        gone = store.compact(T0 + 10 * HOUR, step)
+        assert n_gone is None or gone == n_gone
+        pd.testing.assert_frame_equal(store.hourly(["a"], T0, T0 + 11 * HOUR), before)
+        with store._reading() as c:  # type: ignore[attr-defined]
+            rows = pd.DataFrame(c.execute(sa.select(SUMMARIES)).mappings().all())
+        wanted = known.groupby([known.t.dt.floor(f"{step}min"), "flag"])["v"].agg(
+            ["mean", "min", "max", "first", "last", "count"]
+        )
+        rows.index = pd.MultiIndex.from_arrays([pd.to_datetime(rows.stamp, unit="ms", utc=True), rows.flag])
+        rows = rows.sort_index()
+        for ours, theirs in (
+            ("mean", "mean"),
+            ("low", "min"),
+            ("high", "max"),
+            ("first", "first"),
+            ("last", "last"),
+            ("n", "count"),
+        ):
+            np.testing.assert_allclose(rows[ours], wanted[theirs], rtol=1e-12)
+        assert set(rows.step_min) == {step}
+    assert store.counts()["readings"] == 0
+    newest = [next(r.value for r in reversed(readings) if r.flag == flag) for flag in ("good", "late")]
+    assert store.last(["a"])["a"].value in newest  # which of the two came last within the hour is no longer known
+
+
+def test_compaction_leaves_the_young_and_the_hour_that_is_not_whole(store: Store) -> None:
+    store.add_readings([reading("a", h / 4, float(h)) for h in range(20)])
+    assert store.compact(T0 + 2.5 * HOUR, 15) == 8
+    assert store.compact(T0 + 2.5 * HOUR, 15) == 0
+    assert store.counts()["readings"] == 12
+    assert store.hourly(["a"], T0, T0 + 5 * HOUR)["a"].tolist() == [1.5, 5.5, 9.5, 13.5, 17.5]
+
+
+def test_reading_that_comes_after_its_step_was_compacted_is_counted_in_it(store: Store) -> None:
+    store.add_readings([reading("a", 0, 1.0), reading("a", 0.1, 2.0)])
+    store.compact(T0 + HOUR, 15)
+    store.add_readings([reading("a", 0.05, 6.0)])
+    assert store.hourly(["a"], T0, T0 + HOUR)["a"].tolist() == [3.0]
+    store.compact(T0 + HOUR, 15)
+    assert store.hourly(["a"], T0, T0 + HOUR)["a"].tolist() == [3.0] and store.counts()["summaries"] == 1
+
+
+def test_counter_gives_the_same_hours_before_and_after_compaction_and_a_reset_loses_nothing(store: Store) -> None:
+    power_w = 3000.0 + 1000.0 * np.sin(np.arange(24 * 12) / 20)  # every 5 minutes
+    level_kwh = np.cumsum(power_w) * 5 / 60 / 1000
+    level_kwh[150:] -= level_kwh[149]  # the meter was exchanged: it begins again at 0
+    stamps = [T0 + pd.Timedelta(minutes=5 * i) for i in range(len(level_kwh))]
+    store.add_readings([Reading("p.counter", t, float(v), t) for t, v in zip(stamps, level_kwh, strict=True)])
+    rules = {"p": "counter"}
+    before = store.hourly(["p"], T0, T0 + 23 * HOUR, rules=rules)["p"]
+    truth = [power_w[12 * h + 1 : 12 * h + 13].mean() for h in range(23)]
+    np.testing.assert_allclose(before, truth, rtol=1e-9)
+    store.compact(T0 + 24 * HOUR, 15)
+    after = store.hourly(["p"], T0, T0 + 23 * HOUR, rules=rules)["p"]
+    np.testing.assert_allclose(after, before, rtol=0.03)
+    np.testing.assert_allclose(after.sum(), before.sum(), rtol=2e-3)
+    store.put("resampling", rules)
+    pd.testing.assert_series_equal(store.hourly(["p"], T0, T0 + 23 * HOUR)["p"], after)
+
+
+def test_state_keeps_its_last_value_of_the_hour_when_it_grows_old(store: Store) -> None:
+    store.add_readings([reading("on", h, v) for h, v in ((0, 1.0), (0.4, 0.0), (0.9, 1.0), (1.2, 0.0))])
+    for step in (None, 15, 60):
+        if step:
+            store.compact(T0 + 4 * HOUR, step)
+        assert store.hourly(["on"], T0, T0 + 2 * HOUR, rules={"on": "last"})["on"].tolist() == [1.0, 0.0]
+
+
+# -- copies
+
+
+def test_backup_made_while_others_write_is_restored_whole(store: Store, url: str, tmp_path: Path) -> None:
+    fill_all(store)
+    file = tmp_path / "copies" / "setwise.backup"
+    store.add_readings([reading("b", h / 60, 1.0) for h in range(6000)])
+    assert store.backup(file) > 10_000
+    known, newest = store.counts(), store.newest()
+    store.add_readings([reading("b", 500, 1.0)])
+    store.close()
+    with pytest.raises(NewerStoreError, match=r"it holds something of 2026-01-25 20:00:00\+00:00.*--force"):
+        restore(url, file)
+    assert restore(url, file, is_forced=True) == known
+    again = SqlStore(url)
+    assert (again.counts(), again.newest()) == (known, newest)
+    assert again.last(["b"])["b"] == reading("b", 5999 / 60, 1.0)
+    assert again.plan_in_force(T0).id == 1 and again.last_calibration().data == {"parameters": {"infiltration": 1.2}}
+    assert again.add_plan(plan(), T0) == 2  # numbers go on
+    again.close()
+
+
+@pytest.mark.parametrize("ruin", ["cut", "text", "stranger", "newer", "gone"])
+def test_file_that_is_no_sound_backup_is_refused_and_the_store_stays(store: Store, url: str, tmp_path: Path, ruin: str) -> None:
+    fill_all(store)
+    file = tmp_path / "setwise.backup"
+    store.backup(file)
+    if ruin == "cut":
+        file.write_bytes(file.read_bytes()[:-9000])
+    elif ruin == "text":
+        file.write_text("not a backup " * 999)
+    elif ruin == "gone":
+        file.unlink()
+    else:
+        with sqlite3.connect(file) as c:
+            c.execute("UPDATE alembic_version SET version_num = '9999'" if ruin == "newer" else "DROP TABLE readings")
+    known = store.counts()
+    said = {"newer": "knows up to", "gone": "no such backup", "stranger": "not of setwise"}.get(ruin, "damaged|sound|malformed")
+    store.close()
+    with pytest.raises(StoreError, match=said):
+        restore(url, file, is_forced=True)
+    again = SqlStore(url)
+    assert again.counts() == known
+    again.close()
+
+
+def fill_all(store: Store) -> None:
+    store.add_readings([reading("a", h, 1.0) for h in range(10)])
+    store.add_plan(plan(), T0)
+    store.add_calibration({"parameters": {"infiltration": 1.2}}, T0, is_accepted=True)
+    store.end_job(store.start_job("plan", T0), "done", T0 + HOUR)
+    store.compact(T0 + 3 * HOUR, 15)
