@@ -233,6 +233,7 @@ def _refusals(energy: tuple[EnergyFigure, ...], known: tuple[Spread, ...]) -> li
 
 def _warnings(seen: Observation, indoor: tuple[IndoorFigure, ...], known: tuple[Spread, ...]) -> list[str]:
     notes = [f"{name} was not used ({why})" for name, why in seen.dropped.items()]
+    notes += [f"{name} was {how}" for name, how in seen.outside.items()]
     if len(seen.unmeasured):
         notes.append(f"nobody measured {', '.join(seen.unmeasured.names)}; fitted as a week profile")
     rmse = [f.rmse for f in indoor if f.unit == "degC" and np.isfinite(f.rmse)]
