@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from building.checks import check_bounds
 from building.errors import BadBundleError
 from building.predictor import GivenPast, Predictor, check_batch
 from building.scenario import Scenario
@@ -46,8 +47,14 @@ class OnnxPredictor:
             raise BadBundleError(path=bundle.folder, reason=f"the graph has {width} inputs, bundle.json {len(self.inputs)}.")
 
     def predict(self, x_btc: Array) -> Array:
-        """Predict a batch, shape (batch, time, inputs) -> (batch, time, outputs), physical units. Raises ShapeError."""
+        """Predict a batch, shape (batch, time, inputs) -> (batch, time, outputs), physical units.
+
+        Raises:
+            ShapeError: another number of dimensions or inputs.
+            OutsideTrainingBoundsError, NotFiniteError: a value the network was never shown; see `checks.check_bounds`.
+        """
         check_batch(x_btc, self.inputs)
+        check_bounds(x_btc, self.inputs)
         return run_graph(self._session, x_btc, len(self.outputs), self.n_threads)
 
     def given(self, past: Scenario) -> Predictor:
