@@ -196,7 +196,7 @@ class Mixing(nn.Module):
 
     def forward(self, x_rd: Tensor, state_bs: Tensor) -> tuple[Tensor, Tensor]:
         """(r, d), (b, s) -> (r, d) with rows r = b * n * l, and the state after the last block, (b, s)."""
-        a, r, g, b = self.attended, self.remembered, self.n_memories, len(state_bs)
+        a, r, g, b = self.attended, self.remembered, self.n_memories, state_bs.shape[0]
         inwards = self.inwards(x_rd).reshape(b, -1, self.block_h, 3 * a + r + g)
         q, kv, u, w = inwards.split([a, 2 * a, r, g], dim=-1)
         past_kv, memory = torch.split(state_bs, [2 * self.block_h * a, r], dim=-1)
@@ -232,7 +232,7 @@ class Mixing(nn.Module):
         """
         b, n, block, r = u.shape
         u, w = u.reshape(-1, block, r), w.reshape(-1, block, self.n_memories)
-        # Within a block s_t = A_t (sum over i <= t of (1 - a_i) u_i / A_i) with A_t = a_1 ... a_t: products with a constant matrix
+        # Within a block s_t = A_t (sum over i <= t of (1 - a_i) u_i / A_i), A_t = a_1 ... a_t: products with a constant matrix
         # instead of a matrix of decays per memory. a is kept so far above zero that A_t and 1 / A_t are float32 numbers.
         a = torch.sigmoid(-w).clamp(min=self.least_decay)
         since = self.until @ torch.log(a)  # log A, (b*n, l, g)
@@ -305,7 +305,7 @@ class Network(nn.Module):
 
     def latent(self, x_btc: Tensor) -> Tensor:
         """Return what the head says before decoding, (b, t, c) -> (b, t, o); any t, padded inside to whole blocks."""
-        return self._run(x_btc, self.no_past(len(x_btc)))[0]
+        return self._run(x_btc, self.no_past(x_btc.shape[0]))[0]
 
     def forward(self, x_btc: Tensor) -> Tensor:
         """Predict, physical units: (b, t, inputs) -> (b, t, outputs)."""
