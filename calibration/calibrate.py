@@ -18,6 +18,7 @@ from building.errors import TooFewDataError
 from building.parameters import ParameterSpace
 from building.predictor import Predictor
 from building.scenario import Scenario
+from building.timeline import WARM_UP_H
 from building.variables import Role, Signature
 from calibration.candidates import Candidates
 from calibration.guideline14 import HOURLY, EnergyFigure, IndoorFigure, energy_channels, energy_figure, indoor_figure
@@ -123,7 +124,7 @@ def present(
     measured: pd.DataFrame,
     horizon: pd.DatetimeIndex,
     time_zone: str,
-    warm_up_h: int = 168,
+    warm_up_h: int = WARM_UP_H,
     errors_h: int = 168,
     max_gap_h: int = 6,
 ) -> tuple[Scenario, Correction]:

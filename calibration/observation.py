@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from building.checks import brought_inside
 from building.errors import MissingColumnError, TooFewDataError
 from building.scenario import Scenario
-from building.timeline import check_steps
+from building.timeline import WARM_UP_H, check_steps
 from building.units import Quantity
 from building.variables import Role, Signature, Variable
 
@@ -71,12 +71,17 @@ class Rules:
         max_gap_h: inputs are bridged over any gap, but hours in a gap longer than this, and a day after, are not judged.
     """
 
-    warm_up_h: int = 168
+    warm_up_h: int = WARM_UP_H
     window_h: int = 840
     held_out_days: int = 7
     least_fit_h: int = 168
     least_held_out_h: int = 48
     max_gap_h: int = 6
+
+    @property
+    def least_h(self) -> int:
+        """Hours without which no observation is made."""
+        return self.warm_up_h + self.least_fit_h + self.least_held_out_h
 
 
 USUAL_RULES = Rules()
@@ -143,7 +148,7 @@ def observe(
     """
     check_steps(measured.index, 60, "the measured frame")
     measured, outside = brought_inside(measured.iloc[-rules.window_h :], inputs.having(*SERIES))
-    wanted_h = rules.warm_up_h + rules.least_fit_h + rules.least_held_out_h
+    wanted_h = rules.least_h
     if len(measured) < wanted_h:
         hint = f"{rules.warm_up_h} h of past, {rules.least_fit_h} h to fit, {rules.least_held_out_h} h to judge; measure longer."
         raise TooFewDataError(what="the measured frame", found=float(len(measured)), wanted=float(wanted_h), hint=hint)
