@@ -78,13 +78,14 @@ def test_health_needs_no_token(stranger) -> None:
     assert (stranger.get("/healthz").status_code, stranger.get("/healthz").text) == (200, "ok\n")
 
 
-def test_health_is_503_with_a_reason_when_the_store_does_not_answer(tmp_path) -> None:
+def test_service_is_not_ready_with_a_reason_when_the_store_does_not_answer(tmp_path) -> None:
     service = Service(two_node_config(tmp_path), TurnedClock(NOW), open_rc)
     client = TestClient(create_api(service.sources()))
     (tmp_path / "setwise.db").unlink()
     service.store.close()
     (tmp_path / "setwise.db").mkdir()
-    answer = client.get("/healthz")
+    assert client.get("/healthz").status_code == 200  # alive all the same
+    answer = client.get("/readyz")
     assert answer.status_code == 503 and answer.json()["error"] == "StoreError"
 
 
@@ -243,10 +244,10 @@ def test_forecast_of_something_else_or_out_of_range_is_refused(client, series) -
 def test_metrics_carry_units_in_their_names_and_parse(client) -> None:
     lines = client.get("/metrics").text.splitlines()
     samples = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    assert samples["setwise_mqtt_messages_total"] == "0"
-    assert samples['setwise_refused_messages_total{reason="unit"}'] == "1"
+    assert samples["setwise_mqtt_messages_total"] == "0.0"
+    assert samples['setwise_refused_messages_total{reason="unit"}'] == "1.0"
     assert float(samples['setwise_reading_age_seconds{variable="zone_co2"}']) == 4200
-    assert float(samples['setwise_setpoint{variable="heating_setpoint"}']) > 10
+    assert float(samples['setwise_setpoint_celsius{variable="heating_setpoint"}']) > 10
     names = {line.split()[2] for line in lines if line.startswith("# TYPE")}
     assert names >= {key.split("{")[0] for key in samples}
 
