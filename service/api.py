@@ -611,8 +611,8 @@ def create_api(sources: Sources) -> FastAPI:
                     raise KeyReusedError(key=by.key, former=kept[0].rpartition(" ")[0])
                 return JSONResponse(kept[2], kept[1], headers={"Idempotency-Replayed": "true"})
             with acts.transaction():
-                answer = work().model_dump(mode="json")
                 sources.audit.append(by.who.name, by.who.role, action, target, detail, now)
+                answer = work().model_dump(mode="json")
                 if key is not None:
                     acts.keep_answer(key, request, status, answer | dict(unkept or {}), now)
             try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -137,7 +137,7 @@ class Hasty(H11Protocol):
     @classmethod
     def within(cls, limit_s: float) -> type[Hasty]:
         """Return the protocol with its limit."""
-        return type("Hasty", (cls,), {"limit_s": limit_s})
+        return cast("type[Hasty]", type("Hasty", (cls,), {"limit_s": limit_s}))
 
     def connection_made(self, transport: Any) -> None:
         """Start waiting for the first header."""

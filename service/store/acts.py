@@ -106,8 +106,8 @@ class Acts:
             stood = sa.update(OVERRIDES).where(t.setting == setting, t.ended.is_(None), t.until > _ms(made))
             c.execute(stood.values(ended=_ms(made), ended_by=who))
             values = {"setting": setting, "value": value, "made": _ms(made), "until": _ms(until), "who": who, "reason": reason}
-            made_id = c.execute(sa.insert(OVERRIDES).values(**values)).inserted_primary_key
-        return Override(int(made_id[0]), setting, value, made, until, who, reason)  # type: ignore[index]
+            made_id = int(c.execute(sa.insert(OVERRIDES).values(**values).returning(OVERRIDES.c.id)).scalar_one())
+        return Override(made_id, setting, value, made, until, who, reason)
 
     def end_override(self, override_id: int, at: pd.Timestamp, who: str) -> None:
         """Take an override back."""

@@ -30,9 +30,6 @@ class Line:
         self.sent.append((topic, payload.decode() if isinstance(payload, bytes) else payload, is_retained))
         return len(self.sent)
 
-    def topics(self) -> set[str]:
-        return {t.rpartition("/")[2] if t.endswith("heartbeat") else t.split("/")[1] for t, _, _ in self.sent}
-
 
 class Site:
     """A service with a plan, its line and an operator's client; not started."""
@@ -252,10 +249,8 @@ def test_heart_beats_once_a_minute_while_setpoints_are_kept_up_and_not_otherwise
 
 
 def test_retained_setpoints_are_cleared_on_a_clean_stop(tmp_path) -> None:
-    two_node_config(tmp_path)
-    points = tmp_path / "points.toml"
-    points.write_text(points.read_text().replace('heating_setpoint/set" }', 'heating_setpoint/set", retain = true }'))
     config = two_node_config(tmp_path)
+    points = tmp_path / "points.toml"
     points.write_text(points.read_text().replace('heating_setpoint/set" }', 'heating_setpoint/set", retain = true }'))
     service = Service(config, TurnedClock(NOW), open_rc)
     line = service.publisher.line = Line()
@@ -267,7 +262,7 @@ def test_retained_setpoints_are_cleared_on_a_clean_stop(tmp_path) -> None:
 
 
 def test_setpoint_the_bms_did_not_confirm_is_shown(tmp_path) -> None:
-    site = Site(tmp_path)
+    site = Site(tmp_path, publish__acknowledge_min="2")
     points = site.service.points
     from service.points import Source
 
@@ -275,7 +270,8 @@ def test_setpoint_the_bms_did_not_confirm_is_shown(tmp_path) -> None:
     points.commands["heating_setpoint"] = command.model_copy(update={"echo": Source(topic="site/echo")})
     site.tick()
     site.service.publisher.sent(next(i for i, (t, _, _) in enumerate(site.line.sent, 1) if t == "site/heating_setpoint/set"))
-    site.tick(4)
+    site.tick(1)
+    assert site.client.get("/v1/status").json()["unconfirmed"] == []
     site.tick(2)
     assert site.client.get("/v1/status").json()["unconfirmed"] == ["heating_setpoint"]
     assert site.shown("heating_setpoint")["published"] == "unconfirmed"
