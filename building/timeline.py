@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from building.errors import IrregularTimeError
 
 DAY_TYPES = ("weekday", "saturday", "sunday")
+WARM_UP_H = 168
+"""A building remembers about a week: so much past is given before the hours that count."""
 
 
 def steps(start: pd.Timestamp, n_steps: int, step_min: int = 60) -> pd.DatetimeIndex:

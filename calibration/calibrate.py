@@ -18,6 +18,7 @@ from building.errors import TooFewDataError
 from building.parameters import ParameterSpace
 from building.predictor import Predictor
 from building.scenario import Scenario
+from building.timeline import WARM_UP_H
 from building.variables import Role, Signature
 from calibration.candidates import Candidates
 from calibration.guideline14 import HOURLY, EnergyFigure, IndoorFigure, energy_channels, energy_figure, indoor_figure
@@ -123,7 +124,7 @@ def present(
     measured: pd.DataFrame,
     horizon: pd.DatetimeIndex,
     time_zone: str,
-    warm_up_h: int = 168,
+    warm_up_h: int = WARM_UP_H,
     errors_h: int = 168,
     max_gap_h: int = 6,
 ) -> tuple[Scenario, Correction]:
@@ -233,6 +234,7 @@ def _refusals(energy: tuple[EnergyFigure, ...], known: tuple[Spread, ...]) -> li
 
 def _warnings(seen: Observation, indoor: tuple[IndoorFigure, ...], known: tuple[Spread, ...]) -> list[str]:
     notes = [f"{name} was not used ({why})" for name, why in seen.dropped.items()]
+    notes += [f"{name} was {how}" for name, how in seen.outside.items()]
     if len(seen.unmeasured):
         notes.append(f"nobody measured {', '.join(seen.unmeasured.names)}; fitted as a week profile")
     rmse = [f.rmse for f in indoor if f.unit == "degC" and np.isfinite(f.rmse)]

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from building.checks import brought_inside
 from building.errors import MissingColumnError, TooFewDataError
 from building.scenario import Scenario
-from building.timeline import check_steps
+from building.timeline import WARM_UP_H, check_steps
 from building.units import Quantity
 from building.variables import Role, Signature, Variable
 
@@ -53,6 +54,7 @@ STUCK_H = 24
 """An indoor reading that repeats to the last digit this long is a stuck sensor."""
 STUCK_POWER_H = 72
 """The same for a power that is not zero; a coil may rest at zero for a season."""
+SERIES = (Role.WEATHER, Role.OCCUPANCY, Role.SETTING)
 LEAST_SHARE = 0.5
 """A channel with fewer good hours than this is dropped, and a setting counts as not measured."""
 
@@ -69,12 +71,17 @@ class Rules:
         max_gap_h: inputs are bridged over any gap, but hours in a gap longer than this, and a day after, are not judged.
     """
 
-    warm_up_h: int = 168
+    warm_up_h: int = WARM_UP_H
     window_h: int = 840
     held_out_days: int = 7
     least_fit_h: int = 168
     least_held_out_h: int = 48
     max_gap_h: int = 6
+
+    @property
+    def least_h(self) -> int:
+        """Hours without which no observation is made."""
+        return self.warm_up_h + self.least_fit_h + self.least_held_out_h
 
 
 USUAL_RULES = Rules()
@@ -93,6 +100,7 @@ class Observation:
         noise_tc: the part of `sigma_tc` that is sensor noise.
         fit_t, held_out_t: hours fitted and hours judged; disjoint, both without warm-up.
         dropped: reason by name, for each output column that was not used.
+        outside: by input, what was measured outside its bounds and brought inside (see `checks.brought_inside`).
     """
 
     scenario: Scenario
@@ -104,6 +112,7 @@ class Observation:
     fit_t: Mask
     held_out_t: Mask
     dropped: Mapping[str, str]
+    outside: Mapping[str, str]
 
     @property
     def index(self) -> pd.DatetimeIndex:
@@ -138,8 +147,8 @@ def observe(
         TooFewDataError: not enough good hours to fit or to judge.
     """
     check_steps(measured.index, 60, "the measured frame")
-    measured = measured.iloc[-rules.window_h :]
-    wanted_h = rules.warm_up_h + rules.least_fit_h + rules.least_held_out_h
+    measured, outside = brought_inside(measured.iloc[-rules.window_h :], inputs.having(*SERIES))
+    wanted_h = rules.least_h
     if len(measured) < wanted_h:
         hint = f"{rules.warm_up_h} h of past, {rules.least_fit_h} h to fit, {rules.least_held_out_h} h to judge; measure longer."
         raise TooFewDataError(what="the measured frame", found=float(len(measured)), wanted=float(wanted_h), hint=hint)
@@ -163,7 +172,7 @@ def observe(
             hint = "Sensors were silent or inputs missing too long; measure longer."
             raise TooFewDataError(what=part, found=float(part_t.sum()), wanted=float(least), hint=hint)
     return Observation(
-        scenario, unmeasured, channels, measured_tc, sigma_tc, noise_tc, judged_t & ~is_late, judged_t & is_late, dropped
+        scenario, unmeasured, channels, measured_tc, sigma_tc, noise_tc, judged_t & ~is_late, judged_t & is_late, dropped, outside
     )
 
 

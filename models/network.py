@@ -7,7 +7,7 @@ h heads, e width of a head, g memories, m width of a memory, f units of a feed-f
 s numbers of state.
 
 One layer adds to the residual stream
-    1. attention: each hour looks at its own block up to itself and at the whole block before (24 to 47 hours back), with a
+    1. attention: each hour looks at its own block up to itself and at the whole block before (12 to 23 hours back), with a
        learned bias per head and lag instead of positions;
     2. memory: leaky integrators, s_t = a_t s_{t-1} + (1 - a_t) u_t, whose decay a_t the layer chooses hour by hour around a time
        constant between `tau_h`: the slow state of walls and air that a window of attention forgets. The recurrence is unrolled
@@ -15,9 +15,8 @@ One layer adds to the residual stream
        memory);
     3. a feed-forward layer.
 
-When a block is over, all that a layer needs of the past is its state: the keys and values of that block and what its memories hold.
-So a network can be run in pieces of whole blocks, each from the state that the piece before left. Before the first hour the state
-is zero.
+When a block is over, all that a layer needs of the past is its state: keys and values of that block and what the memories hold.
+So a network can be run in pieces of whole blocks, each from the state the piece before left. Before the first hour it is zero.
 
 Temperatures and humidity leave through a linear head; powers and CO2 through  offset + scale * relu(z)**2: never below the
 offset, and exactly at it where the head says so.
@@ -39,6 +38,7 @@ from building.units import CO2, POWER
 from building.variables import Signature
 
 FAR = -1e4  # added to a score or a log decay that must not count; exp() of it is exactly 0 in float32
+LONGEST_EXPONENT = 80.0  # exp() of plus and minus this is a float32
 LOG_RATIO = 8.0  # an input whose bounds are positive and this far apart is fed as its logarithm
 
 
@@ -65,7 +65,7 @@ class NetworkConfig:
     n_memories: int = 4
     memory_width: int = 8
     tau_h: tuple[float, float] = (2.0, 150.0)
-    block_h: int = 24
+    block_h: int = 12
     n_products: int = 32
 
     @property
@@ -163,7 +163,8 @@ class Mixing(nn.Module):
     gate: Tensor
     lag: Tensor
     is_hidden: Tensor
-    later: Tensor
+    until: Tensor
+    shared: Tensor
 
     def __init__(self, config: NetworkConfig, n_heads: int) -> None:
         super().__init__()
@@ -172,6 +173,7 @@ class Mixing(nn.Module):
         self.n_memories, self.memory_width = c.n_memories, c.memory_width
         self.attended = n_heads * c.head_width
         self.remembered = c.n_memories * c.memory_width
+        self.least_decay = math.exp(-LONGEST_EXPONENT / c.block_h)
         self.inwards = nn.Linear(c.d_model, 3 * self.attended + self.remembered + c.n_memories)
         self.outwards = nn.Linear(self.attended + self.remembered, c.d_model)
         self.lag_bias = nn.Parameter(torch.zeros(n_heads, 2 * c.block_h))
@@ -180,7 +182,9 @@ class Mixing(nn.Module):
         lag = steps[:, None] + c.block_h - torch.arange(2 * c.block_h)[None, :]  # hour of the query minus hour of the key
         self.register_buffer("is_hidden", lag < 0, persistent=False)
         self.register_buffer("lag", lag.clamp(min=0), persistent=False)
-        self.register_buffer("later", FAR * (steps[None, :] > steps[:, None]).float(), persistent=False)
+        # Constant matrices: the sum over the hours of a block up to each, and a number per memory for each of its integrators.
+        self.register_buffer("until", torch.ones(c.block_h, c.block_h).tril(), persistent=False)
+        self.register_buffer("shared", torch.eye(c.n_memories).repeat_interleave(c.memory_width, dim=1), persistent=False)
         # softplus(bias) = 1 / tau: the memories start spread evenly over the logarithm of the time constant.
         tau = torch.logspace(math.log10(c.tau_h[0]), math.log10(c.tau_h[1]), max(c.n_memories, 1))
         with torch.no_grad():
@@ -192,53 +196,59 @@ class Mixing(nn.Module):
 
     def forward(self, x_rd: Tensor, state_bs: Tensor) -> tuple[Tensor, Tensor]:
         """(r, d), (b, s) -> (r, d) with rows r = b * n * l, and the state after the last block, (b, s)."""
-        a, r, g, b = self.attended, self.remembered, self.n_memories, len(state_bs)
+        a, r, g, b = self.attended, self.remembered, self.n_memories, state_bs.shape[0]
         inwards = self.inwards(x_rd).reshape(b, -1, self.block_h, 3 * a + r + g)
-        q, k, v, u, w = inwards.split([a, a, a, r, g], dim=-1)
-        past_k, past_v, memory = torch.split(state_bs, [self.block_h * a, self.block_h * a, r], dim=-1)
-        mixed, left = [], [k[:, -1].reshape(b, -1), v[:, -1].reshape(b, -1)]
+        q, kv, u, w = inwards.split([a, 2 * a, r, g], dim=-1)
+        past_kv, memory = torch.split(state_bs, [2 * self.block_h * a, r], dim=-1)
+        mixed = []
         if a:
-            mixed.append(self._attend(q, k, v, past_k.reshape(b, 1, -1, a), past_v.reshape(b, 1, -1, a)))
+            mixed.append(self._attend(q, kv, past_kv.reshape(b, 1, -1, 2 * a)))
         if r:
             remembered, memory = self._remember(u, w, memory)
             mixed.append(remembered)
-        left.append(memory)
         columns = [self.gate.repeat_interleave(self.head_width), torch.ones(r, device=x_rd.device)]
         flat = torch.cat(mixed, dim=-1).reshape(-1, a + r)
-        return F.linear(flat, self.outwards.weight * torch.cat(columns), self.outwards.bias), torch.cat(left, dim=-1)
+        left = torch.cat([kv[:, -1].reshape(b, -1), memory], dim=-1)
+        return F.linear(flat, self.outwards.weight * torch.cat(columns), self.outwards.bias), left
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, past_k: Tensor, past_v: Tensor) -> Tensor:
-        """(b, n, l, h*e) three times, keys and values of the block before the first, (b, 1, l, h*e) -> (b, n, l, h*e)."""
-        b, n, block, a = q.shape
-        k, v = (torch.cat([torch.cat([p, s[:, :-1]], dim=1), s], dim=2) for p, s in ((past_k, k), (past_v, v)))  # (b, n, 2l, h*e)
-        q, k, v = (s.reshape(b, n, -1, self.n_heads, self.head_width).transpose(2, 3) for s in (q, k, v))  # (b, n, h, l or 2l, e)
+    def _attend(self, q: Tensor, kv: Tensor, past_kv: Tensor) -> Tensor:
+        """Queries (b, n, l, h*e), keys and values side by side (b, n, l, 2*h*e), those of the block before the first
+        (b, 1, l, 2*h*e) -> (b*n, l, h*e).
+        """
+        block, h, e = self.block_h, self.n_heads, self.head_width
+        # Head by head: a head's columns are a matrix as they stand, where all heads at once would need transposed copies.
+        kv = torch.cat([torch.cat([past_kv, kv[:, :-1]], dim=1), kv], dim=2).reshape(-1, 2 * block, 2 * h * e)
+        queries, keys_values = q.reshape(-1, block, h * e).split(e, dim=-1), kv.split(e, dim=-1)
         bias = self.lag_bias[:, self.lag].masked_fill(self.is_hidden, FAR)  # (h, l, 2l)
-        scores = q @ (k * self.head_width**-0.5).transpose(-1, -2) + bias
-        attended = scores.softmax(dim=-1) @ v
-        return torch.as_tensor(attended.transpose(2, 3).reshape(b, n, block, a))
+        heads = []
+        for i in range(h):
+            scores = queries[i] @ keys_values[i].transpose(1, 2) * e**-0.5 + bias[i]
+            heads.append(scores.softmax(dim=-1) @ keys_values[h + i])
+        return torch.cat(heads, dim=-1)
 
     def _remember(self, u: Tensor, w: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs (b, n, l, g*m), raw decays (b, n, l, g), memories before the first hour (b, g*m) -> memories after every hour
-        (b, n, l, g*m), and after the last (b, g*m).
+        (b*n, l, g*m), and after the last (b, g*m).
         """
-        b, n, block, _ = u.shape
-        # a = 1 - sigmoid(w), so log a = -softplus(w); written with a sigmoid because ONNX Runtime's softplus is ten times slower.
-        log_decay = torch.log(torch.sigmoid(-w.clamp(max=30)))
-        u = u.reshape(b, n, block, self.n_memories, self.memory_width) * torch.sigmoid(w).unsqueeze(-1)
-        u = u.transpose(2, 3)  # (b, n, g, l, m)
-        # Log decay from the start of the block to the end of the hour, (b, n, g, l).
-        since = log_decay.cumsum(dim=2).transpose(2, 3)
-        within = torch.exp(since.unsqueeze(-1) - since.unsqueeze(-2) + self.later) @ u  # (b, n, g, l, m)
+        b, n, block, r = u.shape
+        u, w = u.reshape(-1, block, r), w.reshape(-1, block, self.n_memories)
+        # Within a block s_t = A_t (sum over i <= t of (1 - a_i) u_i / A_i), A_t = a_1 ... a_t: products with a constant matrix
+        # instead of a matrix of decays per memory. a is kept so far above zero that A_t and 1 / A_t are float32 numbers.
+        a = torch.sigmoid(-w).clamp(min=self.least_decay)
+        since = self.until @ torch.log(a)  # log A, (b*n, l, g)
+        fade = torch.exp(since) @ self.shared  # (b*n, l, g*m)
+        grown = self.until @ (u * (((1 - a) * torch.exp(-since)) @ self.shared))
         # Over blocks: what each block adds, and the past before them, fade from one start of a block to a later one.
-        ends = within[:, :, :, -1]  # (b, n, g, m)
-        added = torch.cat([past.reshape(b, 1, self.n_memories, -1), ends], dim=1).transpose(1, 2)  # (b, g, n + 1, m)
-        before = F.pad(since[..., -1], (0, 0, 1, 0)).cumsum(dim=1).transpose(1, 2)  # log decay up to each start, (b, g, n + 1)
+        ends = (grown[:, -1] * fade[:, -1]).reshape(b, n, r)
+        added = torch.cat([past.reshape(b, 1, r), ends], dim=1)
+        added = added.reshape(b, n + 1, self.n_memories, -1).transpose(1, 2)  # (b, g, n + 1, m)
+        whole = since[:, -1].reshape(b, n, -1)
+        before = F.pad(whole, (0, 0, 1, 0)).cumsum(dim=1).transpose(1, 2)  # log decay up to each start, (b, g, n + 1)
         order = torch.arange(n + 1, device=u.device)
         hidden = FAR * (order[None, :] > order[:, None]).to(u.dtype)
         faded = torch.exp((before.unsqueeze(-1) - before.unsqueeze(-2)).clamp(max=0) + hidden)
-        at_start = (faded @ added).transpose(1, 2)  # (b, n + 1, g, m)
-        states = within + torch.exp(since).unsqueeze(-1) * at_start[:, :-1].unsqueeze(3)
-        return states.transpose(2, 3).reshape(b, n, block, -1), at_start[:, -1].reshape(b, -1)
+        at_start = (faded @ added).transpose(1, 2).reshape(b, n + 1, r)
+        return fade * (grown + at_start[:, :-1].reshape(-1, 1, r)), at_start[:, -1]
 
 
 class FeedForward(nn.Module):
@@ -295,7 +305,7 @@ class Network(nn.Module):
 
     def latent(self, x_btc: Tensor) -> Tensor:
         """Return what the head says before decoding, (b, t, c) -> (b, t, o); any t, padded inside to whole blocks."""
-        return self._run(x_btc, self.no_past(len(x_btc)))[0]
+        return self._run(x_btc, self.no_past(x_btc.shape[0]))[0]
 
     def forward(self, x_btc: Tensor) -> Tensor:
         """Predict, physical units: (b, t, inputs) -> (b, t, outputs)."""

@@ -22,13 +22,11 @@ from building.indices.comfort import comfort_band, is_occupied
 from building.indices.limits import Limits, with_overrides
 from building.plan import Plan
 from building.scenario import Scenario
+from building.timeline import WARM_UP_H
 from building.variables import Role, Signature
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-
-LEAST_PAST_H = 168
-"""A building remembers about a week; a search needs that much past before the hours it judges."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Outlook:
 
     Attributes:
         building: whose hours they are.
-        past: measured hours (calibrated parameters in it), at least `LEAST_PAST_H`, ending where `future` begins.
+        past: measured hours (calibrated parameters in it), at least `WARM_UP_H`, ending where `future` begins.
         future: forecast weather and occupancy, the same parameters, the building's own settings; hourly.
         outputs: channels of the predictions.
         limits: limits from standards, with the building's own values.
@@ -75,7 +73,7 @@ class Outlook:
 
         Args:
             building: the building; its `limits` decide band and renewal.
-            past: hourly, at least `LEAST_PAST_H` hours.
+            past: hourly, at least `WARM_UP_H` hours.
             future: hourly, begins where `past` ends.
             outputs: what the predictor answers.
 
@@ -84,11 +82,11 @@ class Outlook:
             IrregularTimeError: the future does not continue the past.
             UnknownNameError: no occupancy, outdoor temperature or occupant density among the inputs.
         """
-        if len(past) < LEAST_PAST_H or len(future) == 0:
+        if len(past) < WARM_UP_H or len(future) == 0:
             raise ShapeError(
                 what="the hours of a search",
                 shape=(len(past), len(future)),
-                wanted=f"a past of at least {LEAST_PAST_H} h and a future of at least 1 h",
+                wanted=f"a past of at least {WARM_UP_H} h and a future of at least 1 h",
             )
         whole = past.then(future)
         limits = with_overrides(building.facts.limits)

@@ -117,7 +117,7 @@ def free_port() -> int:
 
 
 def _mosquitto(port: int, folder: Path, tls: BrokerTls | None, users: dict[str, str] | None) -> list[str]:
-    lines = [f"listener {port} 127.0.0.1", "set_tcp_nodelay true", "max_queued_messages 0"]
+    lines = [f"listener {port} 127.0.0.1", "set_tcp_nodelay true", "max_queued_messages 0", "max_inflight_messages 20000"]
     if users is None:
         lines.append("allow_anonymous true")
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -123,8 +124,8 @@ class Chain:
     failures: tuple[tuple[str, str], ...]
 
 
-Around = Callable[[Array], tuple[Array, Array]]
-"""Gives the ends of the calibrated intervals around an answer, (n, t, o) -> two of the same shape."""
+Around = Callable[[Array, Array], tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]]
+"""Gives the ends of calibrated intervals: answers (n, t, o) and their scenarios (n, t, i) -> two like the answers."""
 
 
 def judge(predictor: Predictor, building: Building, runs: Runs, what: str, around: Around | None = None) -> Judged:
@@ -145,6 +146,7 @@ def judge(predictor: Predictor, building: Building, runs: Runs, what: str, aroun
     check_finite(y_pred, outputs, f"the answer of {what}")
     is_restart = restart_hours(runs.x_nti, building.inputs)
     true, pred = y_true[:, SPIN_UP_H:], y_pred[:, SPIN_UP_H:]
+    covered = coverage(true, *_judged_ends(around, y_pred, x_btc), outputs=outputs) if around else {}
     bought = [_bought(y, outputs, building) for y in (true, pred)]
     return Judged(
         runs=runs,
@@ -158,7 +160,7 @@ def judge(predictor: Predictor, building: Building, runs: Runs, what: str, aroun
         energy=by_output(bought[0][0], bought[1][0], bought[0][1], 0),
         restart=_restarts(true, pred, outputs, is_restart[:, SPIN_UP_H:], _is_on(runs, building)),
         zeros=_zeros(true, pred, outputs),
-        coverage=_coverage(y_true, y_pred, outputs, around) if around else {},
+        coverage=covered,
     )
 
 
@@ -225,9 +227,9 @@ def _zeros(true: Array, pred: Array, outputs: Signature) -> dict[str, Figures]:
     return {name: f for name, f in judged.items() if f["zero_share"] > 0}
 
 
-def _coverage(y_true: Array, y_pred: Array, outputs: Signature, around: Around) -> dict[str, Figures]:
-    low, high = around(y_pred)
-    return coverage(y_true[:, SPIN_UP_H:], low[:, SPIN_UP_H:], high[:, SPIN_UP_H:], outputs)
+def _judged_ends(around: Around, y_pred: Array, x_btc: Array) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+    low, high = around(y_pred, x_btc)
+    return low[:, SPIN_UP_H:], high[:, SPIN_UP_H:]
 
 
 def chain_windows(predictor: Predictor, building: Building, runs: Runs) -> Chain:

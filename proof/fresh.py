@@ -17,6 +17,7 @@ from building.errors import BadDatasetError, BadDescriptionError
 from building.scenario import Scenario
 from models.evaluation import held_out_ratios
 from models.runtime.bundle import load_bundle
+from models.runtime.intervals import Intervals
 from models.runtime.session import OnnxPredictor
 from proof.bars import BARS, counts
 from proof.compare import Array, Chain, Figures, Judged, Runs, chain_windows, judge
@@ -161,8 +162,10 @@ def evaluate(
         if name in simulated and not len(simulated[name]):
             reason = simulated[name].failures[0][1]
             raise BadDatasetError(path=bundle, reason=f"no fresh run succeeded. The first failure: {reason}")
-    judged = judge(predictor, building, simulated["judged"], str(bundle))
-    training = judge(predictor, building, simulated["training"], str(bundle)) if "training" in simulated else None
+    intervals = Intervals.of(loaded)
+    around = intervals.around if intervals else None
+    judged = judge(predictor, building, simulated["judged"], str(bundle), around)
+    training = judge(predictor, building, simulated["training"], str(bundle), around) if "training" in simulated else None
     return Evaluation(
         judged=judged,
         training=training,
@@ -235,11 +238,11 @@ def _zero_rows(found: Mapping[str, Figures]) -> Rows:
     return columns, [(name, *(f[k] for k in keys)) for name, f in found.items()]
 
 
-READING = (
-    "Shares, not percent. The error of a load by group is its RMSE over the spread of all hours, so that groups compare: over "
-    "all hours it is sqrt(1 - R2). Bias is the sum of errors over the sum of truth. The running error is the largest sum of "
-    "errors so far over the total of 28 days: errors that cancel show there."
-)
+READING = """\
+Shares, not percent. The error of a load by group is its RMSE over the spread of all hours, so that groups compare:
+over all hours it is sqrt(1 - R2). Bias is the sum of errors over the sum of truth. The running error is the largest
+sum of errors so far over the total of 28 days: errors that cancel show there.
+"""
 """How the tables are to be read."""
 
 GROUP_COLUMNS = {

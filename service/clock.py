@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Protocol
 
 import pandas as pd
@@ -16,6 +17,9 @@ class Clock(Protocol):
     def now(self) -> pd.Timestamp:
         """Return the present instant (UTC)."""
 
+    def now_ms(self) -> int:
+        """Return the present instant as UTC milliseconds; every message that arrives asks for it."""
+
 
 class SystemClock:
     """The machine's clock."""
@@ -23,6 +27,10 @@ class SystemClock:
     def now(self) -> pd.Timestamp:
         """Return the present instant (UTC)."""
         return pd.Timestamp.now(tz="UTC")
+
+    def now_ms(self) -> int:
+        """Return the present instant as UTC milliseconds."""
+        return time.time_ns() // 1_000_000
 
 
 class TurnedClock:
@@ -39,6 +47,10 @@ class TurnedClock:
     def now(self) -> pd.Timestamp:
         """Return the instant it was last turned to (UTC)."""
         return self._now
+
+    def now_ms(self) -> int:
+        """Return that instant as UTC milliseconds."""
+        return self._now.value // 1_000_000
 
     def turn(self, instant: pd.Timestamp) -> None:
         """Turn the clock to `instant` (time-zone aware); an earlier instant is ignored."""

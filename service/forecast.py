@@ -7,11 +7,12 @@ carried into the plan ("the plan says which"). A weather variable that was never
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
+from building.checks import brought_inside
 from building.description import Building
 from building.errors import TooFewDataError
 from building.plan import WeekProfile, week_places
@@ -37,10 +38,12 @@ class Series:
     Attributes:
         frame: hourly UTC, a column per series input.
         sources: by variable, where its values come from, for people.
+        outside: by variable, what lay outside the bounds and was brought inside (see `checks.brought_inside`).
     """
 
     frame: pd.DataFrame
     sources: dict[str, str]
+    outside: dict[str, str] = field(default_factory=dict)
 
 
 def measured_series(store: Store, building: Building, outputs: Signature, start: pd.Timestamp, end: pd.Timestamp) -> Series:
@@ -60,7 +63,7 @@ def measured_series(store: Store, building: Building, outputs: Signature, start:
     return Series(_with_sun(building, frame), sources)
 
 
-def past_inputs(measured: Series, building: Building, own: WeekProfile) -> Series:
+def past_inputs(measured: Series, building: Building, own: WeekProfile, bounds: Signature) -> Series:
     """Return the measured hours with their inputs made whole; outputs keep their gaps.
 
     Weather: gaps up to `BRIDGED_H` linearly, longer ones by the mean of the same hour on other days. Settings and occupancy: the
@@ -70,6 +73,7 @@ def past_inputs(measured: Series, building: Building, own: WeekProfile) -> Serie
         measured: `measured_series`' answer.
         building: its inputs decide the columns.
         own: the building's own schedule; settings and occupancy.
+        bounds: inputs of the predictor; what lies outside their bounds is brought inside, and `outside` says so.
     """
     frame = measured.frame.copy()
     profile = own.unroll(pd.DatetimeIndex(frame.index), building.site.time_zone)
@@ -87,9 +91,10 @@ def past_inputs(measured: Series, building: Building, own: WeekProfile) -> Serie
         else:
             filled = series.ffill(limit=BRIDGED_H).fillna(profile[name])
             rule = f"last value for {BRIDGED_H} h, then the own schedule"
-        frame[name] = filled.clip(variable.low, variable.high)
+        frame[name] = filled
         sources[name] = "measured" if n_missing == 0 else f"measured but for {n_missing} of {len(series)} h ({rule})"
-    return Series(_with_sun(building, frame), sources | measured.sources)
+    frame, outside = brought_inside(frame, _measurable(bounds))
+    return Series(_with_sun(building, frame), sources | measured.sources, outside)
 
 
 def expected_inputs(
@@ -98,6 +103,7 @@ def expected_inputs(
     past: pd.DataFrame,
     building: Building,
     own: WeekProfile,
+    bounds: Signature,
     start: pd.Timestamp,
     horizon_h: int,
     at: pd.Timestamp,
@@ -113,6 +119,7 @@ def expected_inputs(
         past: the same, as `past_inputs` completed them: what weather is expected from.
         building: its inputs decide the columns.
         own: the building's own schedule.
+        bounds: as for `past_inputs`.
         start: first hour.
         horizon_h: how many.
         at: forecasts issued later do not count.
@@ -136,8 +143,7 @@ def expected_inputs(
         else:
             fallback = _usual(measured[name], index, building.site.time_zone).fillna(profile[name])
             rule = f"as measured on the same type of day over the last {PROFILE_DAYS} days, else the own schedule"
-        filled = bridged.fillna(fallback)
-        columns[name] = filled.clip(variable.low, variable.high)
+        columns[name] = bridged.fillna(fallback)
         n_stored = int(bridged.notna().sum())
         if n_stored == len(index):
             sources[name] = "forecast"
@@ -145,11 +151,17 @@ def expected_inputs(
             sources[name] = rule
         else:
             sources[name] = f"forecast for {n_stored} h, then {rule}"
-    return Series(_with_sun(building, pd.DataFrame(columns, index=index)), sources)
+    frame, outside = brought_inside(pd.DataFrame(columns, index=index), _measurable(bounds))
+    return Series(_with_sun(building, frame), sources, outside)
 
 
 def _series_inputs(inputs: Signature) -> Sequence[str]:
     return [v.name for v in inputs if v.role is not Role.PARAMETER]
+
+
+def _measurable(bounds: Signature) -> Signature:
+    """Return the series that are given rather than computed: the beams follow from the direct irradiance brought inside."""
+    return bounds.only(n for n in _series_inputs(bounds) if n not in BEAM_COLUMNS)
 
 
 def _with_sun(building: Building, frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,90 +1,90 @@
-"""Calibration and planning as child processes: spawned, limited in time, one at a time per kind, written in a journal.
+"""Work as child processes: spawned, limited in time and memory, one at a time per kind, written in a journal.
 
-The child only reads the store; its result comes back through a pipe and enters the store in one transaction together with the
-end of its journal entry. Whatever kills the child (a crash, the time limit, the end of the service) leaves nothing half-done.
+The result comes back through a pipe and enters the store in one transaction together with the end of its journal entry; only
+compaction writes from the child, in steps that are whole each. Whatever kills the child (a crash, the time limit, the end of the service) leaves nothing half-done.
 """
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import logging
+import math
 import multiprocessing
 import os
-import re
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
+import psutil
+from cronsim import CronSim, CronSimError
 
-from building.errors import BadDescriptionError, JobOverlapError, SetwiseError, UnknownNameError, did_you_mean
+from building.errors import (
+    BadDescriptionError,
+    JobOverlapError,
+    SetwiseError,
+    StoreError,
+    UnknownNameError,
+    did_you_mean,
+)
 from service.clock import Clock
 from service.store import Outcome, Store
+
+log = logging.getLogger(__name__)
 
 _SPAWN = multiprocessing.get_context("spawn")
 Message = tuple[Outcome, str, Mapping[str, Any] | None]
 """What a child sends: outcome, a sentence for the journal, the result."""
-_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_LOOK_S = 0.25
+_TAIL_BYTES = 4000
 
 
 @dataclass(frozen=True)
 class Cadence:
-    """When a kind of job runs by itself.
+    """When a kind of job runs by itself: five cron fields in the building's local time, or never.
 
-    Attributes:
-        every: period, for ``every 6 h``; None otherwise.
-        at_min: minute of the local day, for ``daily 03:30`` and ``mon 03:30``.
-        weekday: 0 for Monday, for ``mon 03:30``; None for every day.
+    A local time that daylight saving skips runs at the first minute that exists; one that it repeats runs once (as cron of Debian
+    does it; `cronsim`).
     """
 
-    every: pd.Timedelta | None = None
-    at_min: int | None = None
-    weekday: int | None = None
+    fields: str | None = None
 
     @staticmethod
     def parse(text: str) -> Cadence:
-        """Read ``every 6 h``, ``every 90 min``, ``daily 03:30``, ``mon 03:30`` or ``never``.
+        """Read cron fields (minute, hour, day of month, month, day of week) or ``never``.
 
         Raises:
-            BadDescriptionError: anything else.
+            BadDescriptionError: anything else, or fields that never come true.
         """
-        words = text.strip().lower()
-        if words == "never":
+        words = text.strip()
+        if words.lower() == "never":
             return Cadence()
-        if (found := re.fullmatch(r"every (\d+(?:\.\d+)?) ?(h|min)", words)) and float(found[1]) > 0:
-            return Cadence(every=pd.Timedelta(float(found[1]), unit="h" if found[2] == "h" else "min"))
-        if found := re.fullmatch(r"(daily|mon|tue|wed|thu|fri|sat|sun) (\d{1,2}):(\d{2})", words):
-            hour, minute = int(found[2]), int(found[3])
-            if hour < 24 and minute < 60:
-                day = None if found[1] == "daily" else _WEEKDAYS.index(found[1])
-                return Cadence(at_min=hour * 60 + minute, weekday=day)
-        raise BadDescriptionError(
-            file="cadence",
-            reason=f"'{text}' is not one. Write 'every 6 h', 'every 90 min', 'daily 03:30', 'mon 03:30' or 'never'.",
-        )
+        try:
+            if len(words.split()) != 5:
+                raise CronSimError("wanted five fields")
+            next(CronSim(words, datetime(2026, 1, 1, tzinfo=UTC)))
+        except (CronSimError, StopIteration) as e:
+            said = str(e) or "it never comes true"
+            raise BadDescriptionError(
+                file="cadence",
+                reason=f"'{text}' is not one ({said}). Write five cron fields in local time, such as '30 3 * * *' (daily 03:30), "
+                "'0 2 * * sun' (Sunday 02:00) or '0 */6 * * *' (every six hours); or 'never'.",
+            ) from e
+        return Cadence(words)
 
     def next_after(self, instant: pd.Timestamp, time_zone: str) -> pd.Timestamp | None:
-        """Return the next due instant (UTC) after `instant`, or None for ``never``.
-
-        A local time that daylight saving skips moves forward to the first that exists; one that it repeats is taken once.
-        """
-        if self.every is not None:
-            return instant + self.every
-        if self.at_min is None:
+        """Return the next due instant (UTC) after `instant`, or None for ``never``."""
+        if self.fields is None:
             return None
-        local_day = instant.tz_convert(time_zone).tz_localize(None).normalize()
-        for n_days in range(9):
-            day = local_day + pd.Timedelta(days=n_days)
-            if self.weekday is not None and day.day_of_week != self.weekday:
-                continue
-            wanted = day + pd.Timedelta(minutes=self.at_min)
-            due = wanted.tz_localize(time_zone, ambiguous=True, nonexistent="shift_forward").tz_convert("UTC")
-            if due > instant:
-                return due
-        raise AssertionError("a week has every weekday")
+        local = instant.to_pydatetime(warn=False).astimezone(ZoneInfo(time_zone))
+        return pd.Timestamp(next(CronSim(self.fields, local))).tz_convert("UTC")
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,26 @@ class Kind:
     """One kind of job.
 
     Attributes:
-        name: ``calibration`` or ``plan``.
+        name: ``calibration``, ``plan``, ``compaction`` or ``backup``.
         body: runs in the child, with the arguments given at the start; a function importable by name. Returns plain data.
         enter: runs in the service; given the journal entry's id and the result, it stores both in one transaction.
         time_limit_s: real seconds after which the child is killed.
+        memory_limit_mb: resident memory at which the child is killed, looked at every `_LOOK_S`.
     """
 
     name: str
     body: Callable[..., Mapping[str, Any]]
     enter: Callable[[int, Mapping[str, Any]], None]
     time_limit_s: float
+    memory_limit_mb: float = math.inf
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the service saw of a child: most resident memory, the last lines it wrote."""
+
+    peak_mb: float
+    tail: str
 
 
 @dataclass
@@ -139,7 +149,9 @@ class Jobs:
             since = self._clock.now()
             job = self._store.start_job(kind, since)
             receiver, sender = _SPAWN.Pipe(duplex=False)
-            process = _SPAWN.Process(target=_child, args=(sender, self.kinds[kind].body, arguments), name=f"setwise-{kind}")
+            words, mouth = _SPAWN.Pipe(duplex=False)
+            child = (sender, mouth, self.kinds[kind].body, arguments)
+            process = _SPAWN.Process(target=_child, args=child, name=f"setwise-{kind}")
             process.daemon = True
             running = Running(job, since, process)
             self._running[kind] = running
@@ -150,9 +162,9 @@ class Jobs:
                 self._store.end_job(job, "failed", self._clock.now(), f"the child process did not start: {e}")
                 raise
             sender.close()
-        threading.Thread(
-            target=self._watch, args=(self.kinds[kind], running, receiver), name=f"watch-{kind}", daemon=True
-        ).start()
+            mouth.close()
+        watched = (self.kinds[kind], running, receiver, words)
+        threading.Thread(target=self._watch, args=watched, name=f"watch-{kind}", daemon=True).start()
         return job
 
     def running(self) -> dict[str, Running]:
@@ -173,50 +185,102 @@ class Jobs:
         for running in self.running().values():
             running.done.wait(timeout_s)
 
-    def _watch(self, kind: Kind, running: Running, receiver: Connection) -> None:
-        outcome, text, result = _await_result(running.process, receiver, kind.time_limit_s)
+    def _watch(self, kind: Kind, running: Running, receiver: Connection, words: Connection) -> None:
+        (outcome, text, result), seen = _await_result(running.process, receiver, words, kind)
         if self._is_stopping and outcome != "done":
             outcome, text = "interrupted", "the service was stopped while the job ran."
         try:
+            # Apart from the result, and first: what was seen of a child must not depend on what it sent.
+            with contextlib.suppress(StoreError):
+                self._store.note_job(running.job, seen.peak_mb, seen.tail)
             if result is not None and outcome == "done":
                 try:
                     kind.enter(running.job, result)
                     return
                 except Exception as e:  # a result that cannot be stored is a failed job, and the journal must say so
                     outcome, text = "failed", f"the result could not be stored: {e}"
-            self._store.end_job(running.job, outcome, self._clock.now(), text)
+            self._end(running.job, outcome, text)
         finally:
             with self._lock:
                 self._running.pop(kind.name, None)
             running.done.set()
 
+    def _end(self, job: int, outcome: Outcome, text: str) -> None:
+        """Close the journal entry; while the store refuses (disk full), try on: an open entry would bar this kind of job."""
+        wait_s = 0.5
+        while True:
+            try:
+                self._store.end_job(job, outcome, self._clock.now(), text)
+                return
+            except StoreError as e:
+                if self._is_stopping:
+                    return  # the next start marks it interrupted
+                log.error("%s The end of job %d waits to be written.", e, job)
+                time.sleep(wait_s)
+                wait_s = min(2 * wait_s, 30.0)
 
-def _await_result(process: Any, receiver: Connection, limit_s: float) -> Message:
-    """Return outcome (done, refused, failed, timed_out), what to write in the journal, and the result."""
-    deadline_s = time.monotonic() + limit_s
-    message: Message | None = None
-    ready = wait([receiver, process.sentinel], timeout=limit_s)
-    if receiver in ready or (ready and receiver.poll(0)):
-        try:
-            message = receiver.recv()
-        except (EOFError, OSError):
-            message = None
-        process.join(max(0.5, deadline_s - time.monotonic()) if message is None else 5.0)
-    elif ready:
+
+def _await_result(process: Any, receiver: Connection, words: Connection, kind: Kind) -> tuple[Message, Seen]:
+    """Return outcome, what to write in the journal and the result; and what was seen of the child meanwhile."""
+    deadline_s = time.monotonic() + kind.time_limit_s
+    tail, peak_mb, message, killed = b"", 0.0, None, ""
+    listening: list[Any] = [receiver, words, process.sentinel]
+    while message is None and not killed:
+        ready = wait(listening, timeout=max(0.0, min(_LOOK_S, deadline_s - time.monotonic())))
+        peak_mb = max(peak_mb, _resident_mb(process.pid))
+        if words in ready:
+            said = _read(words)
+            tail = (tail + said)[-_TAIL_BYTES:]
+            if not said:
+                listening.remove(words)
+        if receiver in ready:
+            try:
+                message = receiver.recv()
+            except (EOFError, OSError):
+                break
+        elif process.sentinel in ready:
+            break
+        elif peak_mb > kind.memory_limit_mb:
+            killed = f"killed at {peak_mb:.0f} MB of memory, its limit is {kind.memory_limit_mb:g} MB."
+        elif time.monotonic() >= deadline_s:
+            killed = f"killed after its time limit of {kind.time_limit_s:g} s."
+    if not killed:
         process.join(5.0)  # its end is known a moment before the system lets it be reaped: it is not hanging
     if process.is_alive():
         process.kill()
         process.join(5.0)
-        if message is None:
-            return "timed_out", f"killed after its time limit of {limit_s:g} s.", None
+    while words in listening and words.poll(0) and (said := _read(words)):
+        tail = (tail + said)[-_TAIL_BYTES:]
     receiver.close()
+    words.close()
+    seen = Seen(round(peak_mb, 1), tail.decode(errors="replace").strip())
     if message is not None:
-        return message
-    return "failed", f"the child process ended with exit code {process.exitcode} and without a result.", None
+        return message, seen
+    if killed:
+        return ("timed_out" if "time limit" in killed else "failed", killed, None), seen
+    return ("failed", f"the child process ended with exit code {process.exitcode} and without a result.", None), seen
 
 
-def _child(sender: Connection, body: Callable[..., Mapping[str, Any]], arguments: tuple[Any, ...]) -> None:
-    """Run `body` and send what came of it."""
+def _read(words: Connection) -> bytes:
+    try:
+        return os.read(words.fileno(), 65536)
+    except OSError:
+        return b""
+
+
+def _resident_mb(pid: int) -> float:
+    try:
+        return float(psutil.Process(pid).memory_info().rss) / 1e6
+    except psutil.Error:
+        return 0.0
+
+
+def _child(sender: Connection, mouth: Connection, body: Callable[..., Mapping[str, Any]], arguments: tuple[Any, ...]) -> None:
+    """Run `body` and send what came of it. All it writes goes to the journal, the stack of a crash too."""
+    for descriptor in (1, 2):
+        os.dup2(mouth.fileno(), descriptor)
+    faulthandler.enable()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     _end_with_parent()
     with contextlib.suppress(OSError):
         os.nice(10)  # setpoints and readings go first

@@ -110,15 +110,16 @@ class MqttLink:
         self.state = "stopped"
 
     def publish(
-        self, topic: str, payload: bytes | str, is_retained: bool = False, expires_in_s: float | None = None
+        self, topic: str, payload: bytes | str, is_retained: bool = False, expires_in_s: float | None = None, qos: int = 1
     ) -> int | None:
-        """Hand one message (QoS 1) to the broker.
+        """Hand one message to the broker.
 
         Args:
             topic: where.
             payload: what.
             is_retained: the broker keeps it for later subscribers.
             expires_in_s: MQTT 5 brokers throw it away after that.
+            qos: 1, or 0 for what another protocol wants so (Sparkplug commands).
 
         Returns:
             The id `on_sent` will be called with, or None when there is no line: nothing is kept here.
@@ -130,7 +131,7 @@ class MqttLink:
         if self.config.version == "5" and expires_in_s is not None:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.MessageExpiryInterval = max(1, int(expires_in_s))
-        sent = client.publish(topic, payload, qos=1, retain=is_retained, properties=properties)
+        sent = client.publish(topic, payload, qos=qos, retain=is_retained, properties=properties)
         if sent.rc != paho.MQTT_ERR_SUCCESS:
             return None
         self.n_published += 1
@@ -218,6 +219,7 @@ class MqttLink:
             if self.config.version == "5":
                 properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
                 properties.SessionExpiryInterval = min(int(self.config.session_expiry_h * 3600), 0xFFFFFFFF)
+                properties.ReceiveMaximum = self.config.inflight
                 client.connect(
                     self.config.host, self.config.port, self.config.keepalive_s, clean_start=False, properties=properties
                 )

@@ -139,8 +139,9 @@ def replan(
     record = store.last_calibration(is_accepted=True)
     calibration = None if record is None else Calibration.from_dict(record.data)
     own = own_schedule(building, record)
-    past = past_inputs(measured, building, own)
-    future = expected_inputs(store, measured.frame, past.frame, building, own, start, config.jobs.horizon_h, at=now)
+    bounds = predictor.inputs
+    past = past_inputs(measured, building, own, bounds)
+    future = expected_inputs(store, measured.frame, past.frame, building, own, bounds, start, config.jobs.horizon_h, at=now)
     recent = past.frame.iloc[-2 * WARM_UP_H :]
     if calibration is None:
         parameters = building.parameter_space.defaults()
@@ -169,6 +170,7 @@ def replan(
         **plan.meta,
         "forecast": used,
         "past": {n: s for n, s in past.sources.items() if s != "measured"},
+        "outside": [f"{n} of the {when}: {s}" for when, of in (("past", past), ("forecast", future)) for n, s in of.outside.items()],
         "calibration": None if record is None else record.made.isoformat(),
     }
     plan = Plan(plan.frame, plan.origin, now, meta)

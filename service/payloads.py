@@ -1,10 +1,10 @@
 """What bytes say: numbers, truths and instants in the payloads that buildings send. Strict: a doubtful text is no number.
 
-Texts are numbers only as a meter would print them: no digit groups (`1_000`, `21,5`), no `0x10`, no `inf`. Stamps are ISO 8601 with a
-time of day, or seconds or milliseconds since 1970; `01/07/2026` is refused, two continents read it differently.
+Texts are numbers only as a meter would print them: no digit groups (`1_000`, `21,5`), no `0x10`, no `inf`. Stamps are ISO 8601
+with a time of day, or seconds or milliseconds since 1970; `01/07/2026` is refused, two continents read it differently.
 
-A path leads through JSON: `zones.0.t` or `zones[0].t`; `["room.1"].t` where a key holds a dot; `values[name=T].value` takes the item
-of a list whose `name` is T; `samples[*].v` takes every item, one reading each.
+A path leads through JSON: `zones.0.t` or `zones[0].t`; `["room.1"].t` where a key holds a dot; `values[name=T].value` takes the
+item of a list whose `name` is T; `samples[*].v` takes every item, one reading each.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def at(data: Any, path: Path) -> Any:
 def every(data: Any, paths: tuple[Path | None, ...]) -> Iterator[tuple[Any, ...]]:
     """Yield what stands at `paths`, once for every item that the first path's [*] leads through (once, without one).
 
-    A path that shares the first one's way up to its [*] is followed inside the same item; others start at the top. Where a path is
-    None or leads nowhere there is a LookupError in its place: each item stands or falls alone.
+    A path that shares the first one's way up to its [*] is followed inside the same item; others start at the top. Where a path
+    is None or leads nowhere there is a LookupError in its place: each item stands or falls alone.
     """
     first = paths[0]
     if first is None or EVERY not in first:

@@ -5,7 +5,8 @@
 
     [points.outdoor_air_temperature]                # a variable of the building
     topic = "site/weather"
-    value = "outdoor.temp"                          # path in the JSON payload; left out: the payload is the number
+    format = "json"                                 # number, json, home_assistant, sparkplug; docs/connect.md has each
+    value = "outdoor.temp"                          # path in the JSON payload, or the name of the Sparkplug metric
     unit = "degF"                                   # the unit it arrives in
     time = "ts"                                     # path of the time stamp; left out: stamped on arrival
     time_format = "s"                               # iso, s or ms
@@ -14,14 +15,15 @@
     topic = "bms/heating/set"
     echo = { topic = "bms/heating/actual" }         # where the BMS says what it took
 
-`read_message` turns a payload into readings in inside units, or refuses with one reason of REASONS.
+`Points.read` turns a payload into rows of the store in inside units, or refuses with one reason of REASONS; what a value is worth
+is said by its flag (service/quality.py). Instants are integers here, UTC milliseconds: this runs for every message.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,17 +36,29 @@ from pydantic import Field
 
 from building.description import Building, Strict, parse_strict, read_toml
 from building.errors import BadDescriptionError, BadReadingError, SetwiseError, UnknownNameError, UnknownUnitError, did_you_mean
-from building.units import Quantity
+from building.units import ENERGY, POWER, Quantity
 from building.variables import Role, Signature, Variable
+from service import payloads, sparkplug
+from service.quality import USABLE, Rule, units_that_fit
 from service.store import Reading
 
+Row = tuple[str, int, float, str, int]
+"""One reading as the store keeps it: variable, stamp [UTC ms], value, flag, received [UTC ms]."""
+
+COUNTER = ".counter"
+"""Readings of the energy counter of a power are kept in kWh under its variable's name with this behind it."""
+
 REASONS = (
-    "unknown_topic",  # nobody described this topic
+    "unknown_topic",  # nobody described this topic, or this Sparkplug metric
     "malformed_json",  # a JSON payload was expected
+    "malformed_sparkplug",  # a Sparkplug payload was expected
+    "not_born",  # Sparkplug data that no birth explains; a rebirth was asked for
     "missing_path",  # the JSON has nothing at the path of value, unit or time
-    "not_a_number",  # "unknown", "unavailable", NaN, text
+    "not_a_number",  # NaN, text, a truth where none is asked for
+    "unavailable",  # Home Assistant's unknown and unavailable, a null metric, a death: what was known holds no longer
     "unit",  # the message names a unit that is none of the quantity
-    "out_of_range",  # outside the bounds of the variable
+    "out_of_range",  # outside the bounds of the variable; kept with this flag
+    "unit_suspect",  # outside, but inside in another unit, or the sender names another one; kept with this flag
     "bad_time",  # a time stamp that cannot be read
     "from_future",  # ahead of our clock
     "too_old",
@@ -56,7 +70,7 @@ REASONS = (
 RANGE_SLACK = 0.005
 """Share of a variable's range by which sensor noise may overstep it (a pyranometer at night); such a value is clipped."""
 
-_TRUTH = {"true": 1.0, "false": 0.0, "on": 1.0, "off": 0.0}
+_MOST_COUNTED_KWH = 1e12
 
 
 class Source(Strict):
@@ -71,12 +85,25 @@ class Source(Strict):
 class Point(Source):
     """Where a variable is measured."""
 
+    format: Literal["number", "json", "home_assistant", "sparkplug"] | None = None  # None: json with a path, number without
     time: str | None = None
     time_format: Literal["iso", "s", "ms"] = "iso"
     time_zone: str = "UTC"  # of ISO stamps that carry none
     shift_min: float = 0.0  # added to the stamp: -60 when the sender stamps the end of its hour
     low: float | None = None  # narrower or wider than the variable's own bounds, inside unit
     high: float | None = None
+    sends: Literal["steadily", "on_change"] | None = None  # None: on_change for Home Assistant and Sparkplug, else steadily
+    is_counter: bool = False  # an energy counter (unit kWh, MJ, ...) of a power: hours are made of its differences
+
+    @property
+    def kind(self) -> str:
+        """Return the format, the unsaid one as well."""
+        return self.format or ("number" if self.value is None else "json")
+
+    @property
+    def is_on_change(self) -> bool:
+        """Say whether silence means that nothing changed."""
+        return self.sends == "on_change" or (self.sends is None and self.kind in ("home_assistant", "sparkplug"))
 
 
 class Command(Strict):
@@ -85,6 +112,7 @@ class Command(Strict):
     topic: str = Field(min_length=1)
     unit: str | None = None
     payload: Literal["json", "number"] = "json"
+    retain: bool = False  # the broker keeps it for a BMS that restarts; cleared by an empty message when nothing holds any more
     echo: Source | None = None  # where the BMS says what it took; None: nobody confirms
     tolerance: float = Field(default=0.05, ge=0)  # inside unit
 
@@ -112,6 +140,34 @@ class AgeLimits:
     max_future: pd.Timedelta
     max_age: pd.Timedelta
 
+    @cached_property
+    def future_ms(self) -> int:
+        """Return how far ahead of our clock a stamp may be."""
+        return round(self.max_future.total_seconds() * 1000)
+
+    @cached_property
+    def age_ms(self) -> int:
+        """Return how far behind our clock a stamp may be."""
+        return round(self.max_age.total_seconds() * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One point with what can be worked out beforehand."""
+
+    name: str  # under which its readings are kept
+    variable: Variable
+    point: Point
+    quantity: Quantity  # of the number that arrives: energy for a counter
+    unit: str
+    low: float
+    high: float
+    paths: tuple[payloads.Path | None, payloads.Path | None, payloads.Path | None]  # value, time, unit
+
+    @property
+    def is_share(self) -> bool:
+        return self.quantity.name == "share"
+
 
 class Points:
     """The point list of one building, checked against its description.
@@ -131,23 +187,29 @@ class Points:
         self.forecastable = Signature(*building.inputs.having(Role.WEATHER, Role.OCCUPANCY))
         self.commands = facts.commands
         self._settings = settings
-        self._by_topic: dict[str, list[tuple[Variable, Point]]] = {}
+        self._by_topic: dict[str, list[_Way]] = {}
+        self._by_metric: dict[tuple[str, str], list[_Way]] = {}  # Sparkplug: source, name of the metric
         for name, point in facts.points.items():
-            _check_source(point, variables[name], f"points.{name}", file)
-            _check_zone(point.time_zone, f"points.{name}", file)
-            self._by_topic.setdefault(point.topic, []).append((variables[name], point))
+            way = _way(point, variables[name], f"points.{name}", file)
+            source = sparkplug.source_of(point.topic) if point.kind == "sparkplug" else None
+            if source is None:
+                self._by_topic.setdefault(point.topic, []).append(way)
+            else:
+                self._by_metric.setdefault((source, point.value or ""), []).append(way)
         self._echoes: dict[str, list[tuple[Variable, Source]]] = {}
         for name, command in facts.commands.items():
-            _check_source(Source(topic=command.topic, unit=command.unit), settings[name], f"commands.{name}", file)
+            _check_source(Source(topic=command.topic, unit=command.unit), settings[name].quantity, f"commands.{name}", file)
             if command.echo is not None:
-                _check_source(command.echo, settings[name], f"commands.{name}.echo", file)
+                _check_source(command.echo, settings[name].quantity, f"commands.{name}.echo", file)
                 self._echoes.setdefault(command.echo.topic, []).append((settings[name], command.echo))
 
     @cached_property
     def subscriptions(self) -> tuple[str, ...]:
         """Topic filters to subscribe to: `listen`, and each topic that no filter covers."""
         forecasts = [] if self.facts.forecasts is None else [self.facts.forecasts.topic]
-        topics = dict.fromkeys([*self._by_topic, *self._echoes, *forecasts])
+        edges = [sparkplug.parts(p.topic) for p in self.facts.points.values() if p.kind == "sparkplug"]
+        nodes = [f"{sparkplug.NAMESPACE}/{e[0]}/+/{e[2]}/#" for e in edges if e is not None]  # births and deaths as well
+        topics = dict.fromkeys([*self._by_topic, *nodes, *self._echoes, *forecasts])
         return (*self.facts.listen, *(t for t in topics if not any(topic_matches(f, t) for f in self.facts.listen)))
 
     def is_forecast(self, topic: str) -> bool:
@@ -158,34 +220,93 @@ class Points:
         """Say whether the BMS echoes a command on `topic`."""
         return topic in self._echoes
 
-    def read_message(
-        self, topic: str, payload: bytes, received: pd.Timestamp, limits: AgeLimits, is_retained: bool = False
-    ) -> tuple[list[Reading], list[BadReadingError]]:
+    @cached_property
+    def rules(self) -> dict[str, Rule]:
+        """Return by which rule readings become hours, by variable; those not named are means."""
+        found: dict[str, Rule] = {}
+        for name, point in self.facts.points.items():
+            is_state = self.measured[name].role is Role.SETTING
+            if point.is_counter:
+                found[name] = "counter"
+            elif point.is_on_change:
+                found[name] = "hold_last" if is_state else "hold"
+            elif is_state:
+                found[name] = "last"
+        return found
+
+    def names_of(self, source: str) -> tuple[str, ...]:
+        """Return the variables that a Sparkplug source measures, as their readings are kept."""
+        return tuple(way.name for (s, _), ways in self._by_metric.items() if s == source for way in ways)
+
+    def is_stamped_by_us(self, name: str) -> bool:
+        """Say whether the readings kept under `name` bear the instant of their arrival."""
+        point = self.facts.points.get(name.removesuffix(COUNTER))
+        return point is not None and point.time is None and point.kind != "sparkplug"
+
+    def read(
+        self, topic: str, payload: bytes, received_ms: int, limits: AgeLimits, is_retained: bool = False
+    ) -> tuple[list[Row], list[BadReadingError]]:
         """Read one message; a topic may carry several variables, each of which stands or falls alone.
 
         Args:
             topic: where it arrived.
             payload: as it arrived.
-            received: when (UTC, the service's clock).
+            received_ms: when (UTC, the service's clock).
             limits: ages of stamps that are believed.
             is_retained: it came from the broker's memory.
 
         Returns:
-            Readings in inside units, and what was refused, each with a reason of REASONS.
+            Rows in inside units, each with a flag; and what was refused or doubted, each with a reason of REASONS.
         """
-        readings, refused = [], []
-        if topic not in self._by_topic:
+        ways = self._by_topic.get(topic)
+        if ways is None:
             return [], [BadReadingError(reason="unknown_topic", topic=topic, detail="no point has this topic")]
-        for variable, point in self._by_topic[topic]:
-            try:
-                readings.append(_read(variable, point, payload, received, limits, is_retained))
-            except BadReadingError as e:
-                refused.append(e)
-        return readings, refused
+        rows: list[Row] = []
+        refused: list[BadReadingError] = []
+        data: Any = None
+        is_json = False
+        for way in ways:
+            if way.point.kind == "json" and not is_json:
+                try:
+                    data, is_json = payloads.read_json(payload), True
+                except ValueError:
+                    detail = f"{_short(payload)} is not JSON"
+                    refused += [BadReadingError(reason="malformed_json", topic=topic, detail=detail) for w in ways if w.paths[0]]
+                    ways = [w for w in ways if not w.paths[0]]
+                    break
+        for way in ways:
+            said = payloads.every(data, way.paths) if way.paths[0] else [(payload.decode("utf-8", "replace"), None, None)]
+            for value, time, unit in said:
+                try:
+                    _take(way, value, time, unit, received_ms, limits, is_retained, rows, refused)
+                except BadReadingError as e:
+                    refused.append(e)
+        return rows, refused
+
+    def read_metrics(
+        self, metrics: Sequence[sparkplug.Metric], received_ms: int, limits: AgeLimits
+    ) -> tuple[list[Row], list[BadReadingError]]:
+        """Read what a Sparkplug message said; metrics that no point asks for are passed over, an edge node has many."""
+        rows: list[Row] = []
+        refused: list[BadReadingError] = []
+        for metric in metrics:
+            for way in self._by_metric.get((metric.source, metric.name), ()):
+                try:
+                    _take_metric(way, metric, received_ms, limits, rows, refused)
+                except BadReadingError as e:
+                    refused.append(e)
+        return rows, refused
+
+    def read_message(
+        self, topic: str, payload: bytes, received: pd.Timestamp, limits: AgeLimits, is_retained: bool = False
+    ) -> tuple[list[Reading], list[BadReadingError]]:
+        """Do as `read`, with instants as pandas has them."""
+        rows, refused = self.read(topic, payload, round(received.timestamp() * 1000), limits, is_retained)
+        return [reading_of(row) for row in rows], refused
 
     def read_echo(self, topic: str, payload: bytes) -> dict[str, float]:
         """Return what the BMS says it took, by setting, inside units. Raises BadReadingError."""
-        return {v.name: _number(source, v.quantity, topic, payload) for v, source in self._echoes.get(topic, [])}
+        return {v.name: _echoed(source, v.quantity, topic, payload) for v, source in self._echoes.get(topic, [])}
 
     def encode_command(self, setting: str, value: float, facts: Mapping[str, Any]) -> tuple[str, bytes]:
         """Return topic and payload that tell the BMS `value` (inside unit) of `setting`, with further JSON facts beside it."""
@@ -213,9 +334,12 @@ def read_forecast(
     Raises:
         BadReadingError: anything that is not that; variables nobody asks for are refused, not skipped.
     """
-    data = _json(topic, payload)
     try:
-        issued, start = _utc(data["issued"], "UTC"), _utc(data["start"], "UTC")
+        data = payloads.read_json(payload)
+    except ValueError as e:
+        raise BadReadingError(reason="malformed_json", topic=topic, detail=f"{_short(payload)} is not JSON") from e
+    try:
+        issued, start = _utc(data["issued"]), _utc(data["start"])
         # null is no number, as NaN
         series = {str(n): [math.nan if v is None else float(v) for v in values] for n, values in data["series"].items()}
         step_min = float(data.get("step_min", 60))
@@ -270,92 +394,163 @@ def topic_matches(pattern: str, topic: str) -> bool:
     return len(wanted) == len(given)
 
 
-def _read(
-    variable: Variable, point: Point, payload: bytes, received: pd.Timestamp, limits: AgeLimits, is_retained: bool
-) -> Reading:
-    value = _number(point, variable.quantity, point.topic, payload)
-    low = variable.low if point.low is None else point.low
-    high = variable.high if point.high is None else point.high
-    clipped = min(max(value, low), high)
-    if abs(value - clipped) > RANGE_SLACK * (high - low):
-        detail = f"{value:g} is outside {low:g} .. {high:g} {variable.quantity.unit}"
-        raise BadReadingError(reason="out_of_range", topic=point.topic, detail=detail)
-    stamp = _stamp(point, payload, received, limits, is_retained)
-    return Reading(variable.name, stamp, clipped, received, "good" if clipped == value else "clipped")
+def reading_of(row: Row) -> Reading:
+    """Return a row of the store as a Reading."""
+    name, stamp_ms, value, flag, received_ms = row
+    return Reading(name, pd.Timestamp(stamp_ms, unit="ms", tz="UTC"), value, pd.Timestamp(received_ms, unit="ms", tz="UTC"), flag)
 
 
-def _stamp(point: Point, payload: bytes, received: pd.Timestamp, limits: AgeLimits, is_retained: bool) -> pd.Timestamp:
+def _take(
+    way: _Way,
+    given: Any,
+    time: Any,
+    unit: Any,
+    received_ms: int,
+    limits: AgeLimits,
+    is_retained: bool,
+    rows: list[Row],
+    refused: list[BadReadingError],
+) -> None:
+    """Judge one value of one message; append the row, and why it is doubted. Raises BadReadingError: there is no row."""
+    topic, point = way.point.topic, way.point
+    if isinstance(given, LookupError):
+        raise BadReadingError(reason="missing_path", topic=topic, detail=str(given.args[0]))
+    if point.kind == "home_assistant" and isinstance(given, str) and given.strip().lower() in payloads.NOT_KNOWN:
+        raise _unavailable(way, f"its state is '{given.strip()}'")
+    number = payloads.number_in(given, way.is_share)
+    if number is None:
+        raise BadReadingError(reason="not_a_number", topic=topic, detail=f"{_shown(given)} is no number")
+    told = way.unit
+    if way.paths[2] is not None:
+        if isinstance(unit, LookupError):
+            raise BadReadingError(reason="missing_path", topic=topic, detail=str(unit.args[0]))
+        told = str(unit)
+    value, flag, doubt = _judge(way, number, told)
     if point.time is None:
-        if is_retained:
-            raise BadReadingError(reason="stale_retained", topic=point.topic, detail="retained, and without a time stamp")
-        return received + pd.Timedelta(minutes=point.shift_min)
-    given = _at(_json(point.topic, payload), point.time, point.topic)
-    try:
-        if point.time_format == "iso":
-            stamp = _utc(given, point.time_zone)
-        else:
-            stamp = pd.Timestamp(float(given), unit=point.time_format, tz="UTC")
-        stamp = stamp + pd.Timedelta(minutes=point.shift_min)
-    except (TypeError, ValueError, OverflowError) as e:  # pandas' and zoneinfo's own errors are ValueErrors
-        raise BadReadingError(reason="bad_time", topic=point.topic, detail=f"{given!r} is not {point.time_format}") from e
-    if pd.isna(stamp):  # "", "NaT"
-        raise BadReadingError(reason="bad_time", topic=point.topic, detail=f"{given!r} is no instant")
-    if stamp > received + limits.max_future:
-        raise BadReadingError(reason="from_future", topic=point.topic, detail=f"{stamp} is ahead of our clock {received}")
-    if stamp < received - limits.max_age:
-        raise BadReadingError(reason="too_old", topic=point.topic, detail=f"{stamp} is older than {limits.max_age}")
-    return stamp
-
-
-def _number(source: Source, quantity: Quantity, topic: str, payload: bytes) -> float:
-    unit = source.unit or quantity.unit
-    given: Any
-    if source.value is None:
-        given = payload.decode("utf-8", errors="replace").strip()
+        if is_retained and not point.is_on_change:
+            raise BadReadingError(reason="stale_retained", topic=topic, detail="retained, and without a time stamp")
+        stamp_ms = received_ms
     else:
-        data = _json(topic, payload)
-        given = _at(data, source.value, topic)
-        if source.unit_path is not None:
-            unit = str(_at(data, source.unit_path, topic))
-    if isinstance(given, bool) or (isinstance(given, str) and given.lower() in _TRUTH):
-        # On and off are numbers where a share is asked for, and nowhere else.
-        given = _TRUTH[str(given).lower()] if quantity.unit == "1" else None
+        if isinstance(time, LookupError):
+            raise BadReadingError(reason="missing_path", topic=topic, detail=str(time.args[0]))
+        try:
+            stamp_ms = payloads.instant_ms(time, point.time_format, point.time_zone)
+        except (ValueError, OverflowError) as e:
+            raise BadReadingError(reason="bad_time", topic=topic, detail=str(e)) from e
+    _keep(way, stamp_ms, value, flag, doubt, received_ms, limits, rows, refused)
+
+
+def _take_metric(
+    way: _Way, metric: sparkplug.Metric, received_ms: int, limits: AgeLimits, rows: list[Row], refused: list[BadReadingError]
+) -> None:
+    """Judge one Sparkplug metric; see `_take`."""
+    topic = way.point.topic
+    if metric.value is None or not metric.is_good:
+        raise _unavailable(way, f"'{metric.name}' is null" if metric.value is None else f"'{metric.name}' has a bad quality")
+    number = payloads.number_in(metric.value, way.is_share)
+    if number is None:
+        raise BadReadingError(reason="not_a_number", topic=topic, detail=f"{_shown(metric.value)} is no number")
+    unit = way.unit
+    is_known = metric.unit == way.quantity.unit or metric.unit in way.quantity.edges
+    if way.point.unit is None and metric.unit:
+        unit = metric.unit
+    value, flag, doubt = _judge(way, number, unit)
+    if (
+        way.point.unit is not None
+        and is_known
+        and way.quantity.from_unit(number, metric.unit) != way.quantity.from_unit(number, unit)
+    ):
+        flag, doubt = "unit_suspect", f"the sender says {metric.unit}, the points file {unit}"
+    stamp_ms = received_ms if metric.stamp_ms is None else metric.stamp_ms
+    _keep(way, stamp_ms, value, flag, doubt, received_ms, limits, rows, refused)
+
+
+def _judge(way: _Way, number: float, unit: str) -> tuple[float, str, str]:
+    """Return a number in the inside unit, its flag, and why it is doubted. Raises BadReadingError: no such unit, no number."""
     try:
-        number = float(given) if isinstance(given, int | float | str) else math.nan
-    except (ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise BadReadingError(reason="not_a_number", topic=topic, detail=f"{_short(payload)} has no number")
+        value = float(way.quantity.from_unit(number, unit))
+    except UnknownUnitError as e:
+        raise BadReadingError(reason="unit", topic=way.point.topic, detail=str(e)) from e
+    low, high = way.low, way.high
+    if low <= value <= high:
+        return value, "good", ""
+    if not math.isfinite(value):
+        raise BadReadingError(reason="not_a_number", topic=way.point.topic, detail=f"{number:g} {unit} is no number inside")
+    clipped = min(max(value, low), high)
+    if abs(value - clipped) <= RANGE_SLACK * (high - low) and not way.point.is_counter:
+        return clipped, "clipped", ""
+    doubt = f"{value:g} is outside {low:g} .. {high:g} {way.quantity.unit}"
+    fitting = units_that_fit(way.quantity, number, low, high, unit)
+    if fitting:
+        return value, "unit_suspect", f"{doubt}; as {' or '.join(fitting)} it would be inside"
+    return value, "out_of_range", doubt
+
+
+def _keep(
+    way: _Way,
+    stamp_ms: int,
+    value: float,
+    flag: str,
+    doubt: str,
+    received_ms: int,
+    limits: AgeLimits,
+    rows: list[Row],
+    refused: list[BadReadingError],
+) -> None:
+    stamp_ms += round(way.point.shift_min * 60_000)
+    ahead_ms = stamp_ms - received_ms
+    if ahead_ms > limits.future_ms or -ahead_ms > limits.age_ms:
+        reason = "from_future" if ahead_ms > 0 else "too_old"
+        detail = f"{_iso(stamp_ms)}, our clock says {_iso(received_ms)}"
+        raise BadReadingError(reason=reason, topic=way.point.topic, detail=detail)
+    rows.append((way.name, stamp_ms, value, flag, received_ms))
+    if flag not in USABLE:
+        refused.append(BadReadingError(reason=flag, topic=way.point.topic, detail=doubt))
+
+
+def _unavailable(way: _Way, detail: str) -> BadReadingError:
+    return BadReadingError(reason="unavailable", topic=way.point.topic, detail=detail, variable=way.name)
+
+
+def _echoed(source: Source, quantity: Quantity, topic: str, payload: bytes) -> float:
+    """Return the number of an echo, inside unit. Raises BadReadingError."""
+    given: Any = payload.decode("utf-8", "replace")
+    unit: Any = source.unit or quantity.unit
+    if source.value is not None:
+        try:
+            data = payloads.read_json(payload)
+        except ValueError as e:
+            raise BadReadingError(reason="malformed_json", topic=topic, detail=f"{_short(payload)} is not JSON") from e
+        try:
+            given = payloads.at(data, payloads.path_of(source.value))
+            unit = payloads.at(data, payloads.path_of(source.unit_path)) if source.unit_path else unit
+        except LookupError as e:
+            raise BadReadingError(reason="missing_path", topic=topic, detail=str(e.args[0])) from e
+    number = payloads.number_in(given, quantity.name == "share")
+    if number is None:
+        raise BadReadingError(reason="not_a_number", topic=topic, detail=f"{_shown(given)} is no number")
     try:
-        return float(quantity.from_unit(number, unit))
+        return float(quantity.from_unit(number, str(unit)))
     except UnknownUnitError as e:
         raise BadReadingError(reason="unit", topic=topic, detail=str(e)) from e
 
 
-def _json(topic: str, payload: bytes) -> Any:
-    try:
-        return json.loads(payload)
-    except (ValueError, RecursionError) as e:
-        raise BadReadingError(reason="malformed_json", topic=topic, detail=f"{_short(payload)} is not JSON") from e
-
-
-def _at(data: Any, path: str, topic: str) -> Any:
-    for key in path.split("."):
-        if isinstance(data, dict) and key in data:
-            data = data[key]
-        elif isinstance(data, list) and key.isdecimal() and int(key) < len(data):
-            data = data[int(key)]
-        else:
-            raise BadReadingError(reason="missing_path", topic=topic, detail=f"nothing at '{path}'")
-    return data
-
-
-def _utc(text: Any, time_zone: str) -> pd.Timestamp:
+def _utc(text: Any) -> pd.Timestamp:
     if not isinstance(text, str):
         raise ValueError(f"{text!r} is not text")
     stamp = pd.Timestamp(text)
-    # Raises where daylight saving skips or repeats the hour: a sender that matters there must send an offset.
-    return stamp.tz_localize(time_zone).tz_convert("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
+    return stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
+
+
+def _iso(stamp_ms: int) -> str:
+    try:
+        return pd.Timestamp(stamp_ms, unit="ms", tz="UTC").strftime("%Y-%m-%d %H:%M:%SZ")
+    except ValueError:  # beyond the year 2262
+        return f"{stamp_ms} ms after 1970"
+
+
+def _shown(given: Any) -> str:
+    return repr(given)[:60]
 
 
 def _short(payload: bytes) -> str:
@@ -369,11 +564,46 @@ def _check_names(given: Iterable[str], known: Iterable[str], kind: str, owner: s
             raise UnknownNameError(name=name, kind=kind, owner=f"'{owner}'", hint=did_you_mean(name, known))
 
 
-def _check_source(source: Source, variable: Variable, place: str, file: Path | str) -> None:
+def _way(point: Point, variable: Variable, place: str, file: Path | str) -> _Way:
+    """Check a point and work out what each message needs. Raises BadDescriptionError."""
+    if point.is_counter and variable.quantity != POWER:
+        reason = f"[{place}] is_counter: a counter of energy measures a power; '{variable.name}' is a {variable.quantity.name}."
+        raise BadDescriptionError(file=file, reason=reason)
+    quantity = ENERGY if point.is_counter else variable.quantity
+    if point.unit == "?":
+        reason = f"[{place}] unit: nobody has confirmed it yet. Write the unit that the sender uses in place of '?'."
+        raise BadDescriptionError(file=file, reason=reason)
+    _check_source(point, quantity, place, file)
+    _check_zone(point.time_zone, place, file)
+    has_path = any((point.time, point.unit_path)) or (point.value is not None and point.kind != "sparkplug")
+    if point.kind != "json" and has_path:
+        reason = f"[{place}] format: '{point.kind}' has no paths of value, time or unit_path in it; 'json' has."
+        raise BadDescriptionError(file=file, reason=reason)
+    if point.kind == "json" and point.value is None:
+        raise BadDescriptionError(file=file, reason=f'[{place}] value: JSON needs the path of the number, e.g. value = "value".')
+    if point.kind == "sparkplug":
+        found = sparkplug.parts(point.topic)
+        if found is None or found[1] != ("DDATA" if found[3] else "NDATA") or not point.value:
+            wanted = 'spBv1.0/<group>/NDATA/<edge node> or spBv1.0/<group>/DDATA/<edge node>/<device>, and value = "<metric>"'
+            raise BadDescriptionError(file=file, reason=f"[{place}] topic: Sparkplug wants {wanted}.")
+    texts = (point.value, point.time, point.unit_path) if point.kind == "json" else (None, None, None)
+    try:
+        value, time, unit = (None if text is None else payloads.path_of(text) for text in texts)
+    except ValueError as e:
+        raise BadDescriptionError(file=file, reason=f"[{place}] path: {e}.") from e
+    if not point.is_counter:
+        low, high = (own if said is None else said for own, said in ((variable.low, point.low), (variable.high, point.high)))
+    else:
+        low, high = 0.0 if point.low is None else point.low, _MOST_COUNTED_KWH if point.high is None else point.high
+    name = variable.name + (COUNTER if point.is_counter else "")
+    return _Way(name, variable, point, quantity, point.unit or quantity.unit, low, high, (value, time, unit))
+
+
+def _check_source(source: Source, quantity: Quantity, place: str, file: Path | str) -> None:
     if "+" in source.topic or "#" in source.topic:
         raise BadDescriptionError(file=file, reason=f"[{place}] topic: '{source.topic}' is a filter; one topic is wanted.")
     try:
-        variable.quantity.from_unit(0.0, source.unit or variable.quantity.unit)
+        quantity.from_unit(0.0, source.unit or quantity.unit)
     except SetwiseError as e:
         raise BadDescriptionError(file=file, reason=f"[{place}] unit: {e}") from e
 

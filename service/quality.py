@@ -217,7 +217,7 @@ def _counted(stamps_ms: NDArray[np.int64], counts: NDArray[np.float64], hours_ms
     total = np.append(0.0, np.cumsum(np.where(rose >= 0, rose, counts[1:])))
     edges = np.append(hours_ms, hours_ms[-1] + _HOUR_MS)
     at_edge = np.interp(edges, stamps_ms, total, left=np.nan, right=np.nan)
-    out = np.diff(at_edge) * 1e3
+    out[:] = np.diff(at_edge) * 1e3
     # An hour that a long silence touches: its energy is known only together with that of its neighbours.
     silent = np.diff(stamps_ms) > COUNTER_GAP_H * _HOUR_MS
     for start, end in zip(stamps_ms[:-1][silent], stamps_ms[1:][silent], strict=True):

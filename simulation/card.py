@@ -40,7 +40,8 @@ def card(dataset: Dataset) -> str:
         "",
         f"{len(windows):,} windows of {dataset.x_ntc.shape[1] - dataset.warm_up_h} h, each after {dataset.warm_up_h} h of past "
         f"that nobody judges, cut from {windows['run'].nunique():,} runs; hourly, {len(dataset.inputs)} inputs, "
-        f"{len(dataset.outputs)} outputs, physical units, float32. Written by `setwise simulate`; where nothing else is said, figures are of the judged hours.",
+        f"{len(dataset.outputs)} outputs, physical units, float32. Written by `setwise simulate`. "
+        "Figures are of the judged hours.",
         "",
         *_facts(origin),
         "",

@@ -111,6 +111,14 @@ class Store(Protocol):
         usable reading takes the place of one that was not.
         """
 
+    def add_rows(
+        self,
+        rows: Sequence[tuple[str, int, float, str, int]],
+        refused: Iterable[BadReadingError] = (),
+        at: pd.Timestamp | None = None,
+    ) -> int:
+        """`add_readings` for many: rows of variable, stamp [UTC ms], value, flag, received [UTC ms]."""
+
     def series(self, variables: Sequence[str], start: pd.Timestamp, end: pd.Timestamp, is_usable: bool = True) -> pd.DataFrame:
         """Return readings with start <= stamp < end: a column per variable, a row per stamp of any of them, NaN elsewhere.
 

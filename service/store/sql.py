@@ -59,6 +59,13 @@ from service.store.tables import (
 log = logging.getLogger(__name__)
 
 DAY_MS = 86_400_000
+_BAD = ", ".join(f"'{flag}'" for flag in UNUSABLE)
+# A usable reading takes the place of one that was not; among equals the first stays. Plain text: thousands a second come in.
+_ADD_READINGS = f"""
+    INSERT INTO readings (variable, stamp, value, flag, received) VALUES ({{}}, {{}}, {{}}, {{}}, {{}})
+    ON CONFLICT (variable, stamp) DO UPDATE SET value = excluded.value, flag = excluded.flag, received = excluded.received
+    WHERE readings.flag IN ({_BAD}) AND excluded.flag NOT IN ({_BAD})
+"""
 _CHUNK_MS = 30 * DAY_MS
 """Compaction and forgetting take so much of one variable in one transaction: readings wait no longer than that takes."""
 
@@ -87,6 +94,7 @@ class SqlStore:
             shown = getattr(self, "_shown", "(unreadable URL)")
             raise StoreError(url=shown, reason=f"cannot be opened: {e}") from e
         self._insert = sqlite_insert if self._is_sqlite else postgresql_insert
+        self._add_text = _ADD_READINGS.format(*(["?"] if self._is_sqlite else ["%s"]) * 5)
         self._joined = threading.local()
         if self._is_sqlite:
             sa.event.listen(self._engine, "connect", _prepare_sqlite)
@@ -169,27 +177,24 @@ class SqlStore:
         self, readings: Sequence[Reading], refused: Iterable[BadReadingError] = (), at: pd.Timestamp | None = None
     ) -> int:
         """See `Store.add_readings`."""
-        rows: list[dict[str, Any]] = [
-            {
-                "variable": r.variable,
-                "stamp": _ms(r.stamp),
-                "value": _finite(r.value),
-                "flag": r.flag,
-                "received": _ms(r.received),
-            }
-            for r in readings
-        ]
+        rows = [(r.variable, _ms(r.stamp), r.value, r.flag, _ms(r.received)) for r in readings]
+        return self.add_rows(rows, refused, at)
+
+    def add_rows(
+        self,
+        rows: Sequence[tuple[str, int, float, str, int]],
+        refused: Iterable[BadReadingError] = (),
+        at: pd.Timestamp | None = None,
+    ) -> int:
+        """See `Store.add_rows`."""
+        for row in rows:
+            _finite(row[2])
         refused = list(refused)
-        now = _ms(at) if at is not None else max((row["received"] for row in rows), default=0)
+        now = _ms(at) if at is not None else max((row[4] for row in rows), default=0)
         n_new = 0
         with self._writing() as c:
             if rows:
-                # A usable reading takes the place of one that was not; among equals the first stays.
-                insert = self._insert(READINGS)
-                values = {k: insert.excluded[k] for k in ("value", "flag", "received")}
-                is_better = _is_unusable(READINGS.c.flag) & ~_is_unusable(insert.excluded.flag)
-                insert = insert.on_conflict_do_update(index_elements=["variable", "stamp"], set_=values, where=is_better)
-                n_new = int(c.execute(insert, rows, execution_options={"preserve_rowcount": True}).rowcount)
+                n_new = int(c.exec_driver_sql(self._add_text, list(rows)).rowcount)
             counted = Counter(e.reason for e in refused)
             latest = {e.reason: (e.topic, e.detail) for e in refused}
             if n_new < len(rows):
@@ -586,10 +591,6 @@ def _sentence(error: sa.exc.SQLAlchemyError) -> str:
 def _clean(text: Any, most: int = 200) -> str:
     """Return text any database takes: foreign payloads may hold zero bytes and lone surrogates."""
     return str(text)[:most].encode("utf-8", "replace").decode().replace("\0", "")
-
-
-def _is_unusable(flag: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-    return sa.or_(*(flag == sa.literal_column(f"'{name}'") for name in UNUSABLE))  # many rows at once take no list as a parameter
 
 
 # -- questions about readings, raw and grown old

@@ -11,6 +11,7 @@ import pytest
 
 from building.description import Building
 from building.errors import MissingColumnError, TooFewDataError
+from calibration.calibrate import _warnings
 from calibration.candidates import Candidates
 from calibration.misfit import Misfit, huber
 from calibration.observation import Observation, Rules, observe
@@ -142,3 +143,15 @@ def test_fitted_setpoints_never_cross(predictor: RcPredictor, building: Building
         profile = c.week_profile(u[0])
         assert profile is not None
         assert set(profile.columns) == set(hidden)
+
+
+def test_inputs_outside_the_bounds_are_brought_inside_and_the_calibration_says_so(
+    predictor: RcPredictor, building: Building, plant: Any
+) -> None:
+    measured = plant.measured.copy()
+    measured.iloc[300:304, measured.columns.get_loc("outdoor_air_temperature")] = -90.0
+    o = seen(predictor, building, measured)
+    low = predictor.inputs["outdoor_air_temperature"].low
+    assert (o.scenario.frame()["outdoor_air_temperature"].iloc[300:304] == low).all()
+    assert o.outside["outdoor_air_temperature"].startswith("in 4 of 672 h outside") and len(o.outside) == 1
+    assert any(note.startswith("outdoor_air_temperature was in 4 of 672 h outside") for note in _warnings(o, (), ()))

@@ -97,7 +97,7 @@ def observed(truth: Array, noise: float = 0.0) -> Misfit:
     hours = np.ones(N_H, dtype=bool)
     index = pd.date_range("2026-01-01", periods=N_H, freq="h", tz="UTC")
     scenario = type("NoScenario", (), {"index": index})()
-    return Misfit(Observation(scenario, Signature(), channels, measured, ones, ones, hours, ~hours, {}), channels)
+    return Misfit(Observation(scenario, Signature(), channels, measured, ones, ones, hours, ~hours, {}, {}), channels)
 
 
 def test_polish_solves_a_linear_valley_in_a_few_batches() -> None:

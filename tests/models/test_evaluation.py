@@ -122,7 +122,7 @@ def test_restart_error_judges_those_hours_alone(truth: np.ndarray) -> None:
 
 def test_restart_bias_has_a_sign_and_no_restart_is_no_number() -> None:
     true = np.full((1, 4), 10.0)
-    found = restart(true, true + [[2.0, -1.0, 50.0, 50.0]], np.array([[True, True, False, False]]))
+    found = restart(true, true + np.array([[2.0, -1.0, 50.0, 50.0]]), np.array([[True, True, False, False]]))
     assert (found["hours"], found["error"], found["bias"]) == (2, pytest.approx(0.15), pytest.approx(0.05))
     assert np.isnan(restart(true, true, np.zeros((1, 4), dtype=bool))["error"])
 

@@ -12,7 +12,15 @@ import pandas as pd
 import pytest
 import torch
 
-from building.errors import BadBundleError, BundleChecksumError, BundleSchemaError, IrregularTimeError, ShapeError
+from building.errors import (
+    BadBundleError,
+    BundleChecksumError,
+    BundleSchemaError,
+    IrregularTimeError,
+    NotFiniteError,
+    OutsideTrainingBoundsError,
+    ShapeError,
+)
 from building.predictor import Predictor
 from building.scenario import Scenario
 from models.export import graph_gap
@@ -254,3 +262,22 @@ def test_signatures_that_do_not_fit_the_graph_are_refused(copy: Path) -> None:
     _change(copy, inputs=json.loads((copy / "bundle.json").read_text())["inputs"][:-1])
     with pytest.raises(BadBundleError, match="7 inputs"):
         OnnxPredictor(load_bundle(copy))
+
+
+@pytest.mark.parametrize(
+    ("channel", "value", "said"), [(0, 60.0, "outdoor_air_temperature = 60"), (4, 40.0, "heating_setpoint = 40")]
+)
+def test_a_scenario_outside_the_bounds_of_the_training_is_refused_with_variable_value_and_bounds(
+    predictor: OnnxPredictor, x_btc: np.ndarray, channel: int, value: float, said: str
+) -> None:
+    x = x_btc.astype(float)
+    x[3, 50, channel] = value
+    with pytest.raises(OutsideTrainingBoundsError, match=said):
+        predictor.predict(x)
+
+
+def test_a_scenario_with_a_value_that_is_no_number_is_refused(predictor: OnnxPredictor, x_btc: np.ndarray) -> None:
+    x = x_btc.astype(float)
+    x[1, 7, 3] = np.nan
+    with pytest.raises(NotFiniteError, match="infiltration"):
+        predictor.predict(x)

@@ -103,7 +103,7 @@ def test_store_that_fails_leaves_the_own_schedule(service, monkeypatch) -> None:
 
 
 def test_job_runs_on_its_cadence_and_overlap_is_refused(tmp_path) -> None:
-    config = two_node_config(tmp_path, jobs__plan="every 1 h")
+    config = two_node_config(tmp_path, jobs__plan="0 * * * *")
     service = Service(config, TurnedClock(NOW), hanging_rc)
     service.tick()
     assert not service.jobs.running()

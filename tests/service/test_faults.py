@@ -20,7 +20,7 @@ from sites import NOW, fill, lived, open_rc, two_node_config
 
 from building.errors import BadBundleError, StoreError
 from building.plan import Plan
-from service import operations
+from service import operations, retention
 from service.access import make_token
 from service.api import create_api
 from service.app import Service
@@ -201,22 +201,47 @@ def test_clock_that_jumps_leaves_the_own_schedule_and_deletes_nothing(service: S
     assert service.decide().origin == "optimised"  # and when the clock is right again, the plan is
 
 
-def test_old_rows_are_forgotten_once_a_day_on_a_steady_clock(service: Service) -> None:
+def test_compaction_waits_for_a_clock_that_went_on_for_a_day_without_a_jump(tmp_path: Path) -> None:
+    service = Service(two_node_config(tmp_path, jobs__compaction="0 * * * *"), SetBackClock(NOW), open_rc)
+    asked: list[pd.Timestamp] = []
+    service.ask = lambda kind: asked.append(service.clock.now()) or 1  # type: ignore[method-assign]
+    hours = (*range(0, 30, 6), 24 * 800, *range(24 * 800 + 6, 24 * 800 + 40, 6))
+    for hour in hours:
+        service.clock.set(NOW + hour * HOUR)
+        service.tick()
+    assert asked == [NOW + h * HOUR for h in (24, 24 * 800 + 24, 24 * 800 + 30, 24 * 800 + 36)]
+    service.store.close()
+
+
+def test_compaction_job_keeps_the_hours_and_forgets_what_is_too_old(service: Service) -> None:
     old = NOW - 900 * DAY
     service.store.add_readings([Reading("zone_co2", old, 500.0, old)])
+    service.store.add_readings([Reading("zone_co2", NOW - 50 * DAY + i * HOUR / 60, 500.0 + i, NOW) for i in range(120)])
+    hours = service.store.hourly(["zone_co2"], NOW - 51 * DAY, NOW)
     n = service.store.counts()["readings"]
-    for hours in range(0, 24, 6):
-        service.clock.set(NOW + hours * HOUR)
-        service.tick()
-        assert service.store.counts()["readings"] == n
-    service.clock.set(NOW + 24 * HOUR)
-    service.tick()
-    assert service.store.counts()["readings"] == n - 1
+    service.jobs.start("compaction", service.config, NOW)
+    assert service.jobs.wait("compaction", 90)
+    job = service.store.jobs()[0]
+    assert (job.outcome, job.log) == ("done", "120 readings became 15 min, 0 rows hourly, 1 were forgotten.")
+    assert service.store.counts()["readings"] == n - 121 and service.store.counts()["summaries"] == 9
+    pd.testing.assert_frame_equal(service.store.hourly(["zone_co2"], NOW - 51 * DAY, NOW), hours)
+
+
+def test_backup_job_makes_a_backup_and_keeps_the_newest_only(service: Service) -> None:
+    folder = service.config.store.backups
+    for day in range(5):
+        retention.backup(service.store, folder, 3, NOW + day * DAY)
+    assert [f.name[8:16] for f in retention.backups(folder)] == ["20260204", "20260205", "20260206"]
+    service.clock.set(NOW + 9 * DAY)
+    service.jobs.start("backup", service.config, service.clock.now())
+    assert service.jobs.wait("backup", 90)
+    assert service.store.jobs()[0].outcome == "done" and "setwise-20260211T151000Z.backup" in service.store.jobs()[0].log
+    assert [f.name[8:16] for f in retention.backups(folder)] == ["20260205", "20260206", "20260211"]
 
 
 def test_timetable_follows_a_clock_that_is_set_back() -> None:
     wrong = pd.Timestamp("2099-01-01T00:00Z")
-    table = Timetable({"plan": Cadence.parse("daily 03:30"), "calibration": Cadence.parse("never")}, "UTC", wrong)
+    table = Timetable({"plan": Cadence.parse("30 3 * * *"), "calibration": Cadence.parse("never")}, "UTC", wrong)
     assert table.take_due(NOW) == []
     assert table.take_due(NOW + DAY) == ["plan"]
 

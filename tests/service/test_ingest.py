@@ -16,12 +16,14 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
+from building.description import Building
 from building.errors import StoreError
 from service.clock import TurnedClock
 from service.config import IngestSection
 from service.ingest import Ingest
 from service.mqtt import Message
-from service.points import Points
+from service.points import Points, load_points
+from service.sparkplug import Payload
 from service.store import Reading, SqlStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,7 +102,8 @@ def test_every_refusal_is_counted_by_reason_and_acknowledged(bench: Bench) -> No
         zone(0, "unknown"),
         zone(1, None),
         Message(ZONE, b'{"value": NaN, "time": "2026-01-07T15:00Z"}', 1, False, 1, 2),
-        zone(3, 99.0),
+        zone(3, 999.0),
+        zone(4, 99.0),
         zone(999_999),  # eleven days ahead
         zone(-4_000_000),  # forty-six days ago
         zone(6, topic="setwise/medium_office/core_mid_air_temprature"),
@@ -118,6 +121,7 @@ def test_every_refusal_is_counted_by_reason_and_acknowledged(bench: Bench) -> No
     expected = {
         "not_a_number": 3,
         "out_of_range": 1,
+        "unit_suspect": 1,
         "from_future": 1,
         "too_old": 1,
         "unknown_topic": 1,
@@ -127,7 +131,8 @@ def test_every_refusal_is_counted_by_reason_and_acknowledged(bench: Bench) -> No
         "duplicate": 1,
     }
     assert bench.refused() == expected and bench.ingest.status().refused == expected
-    assert bench.store.counts()["readings"] == 1
+    assert bench.store.counts()["readings"] == 3 and bench.ingest.status().n_accepted == 1  # two are kept and do not count
+    assert bench.store.last(["core_mid_air_temperature"])["core_mid_air_temperature"].stamp == T0 + pd.Timedelta(seconds=10)
 
 
 def test_text_no_database_takes_is_counted_all_the_same(bench: Bench) -> None:
@@ -192,6 +197,94 @@ def test_echoes_forecasts_and_own_topics_find_their_way(bench: Bench) -> None:
     assert until(lambda: len(bench.acknowledged) == len(messages))
     assert bench.echoes == ["setwise/medium_office/echo/heating_setpoint"]
     assert bench.store.counts()["forecasts"] == 2 and bench.refused() == {"missing_path": 1}
+
+
+SPARKPLUG = """
+building = "medium_office"
+[points.core_mid_air_temperature]
+topic = "spBv1.0/plant/DDATA/edge/ahu"
+format = "sparkplug"
+value = "T"
+[points.core_top_air_temperature]
+topic = "ha/top"
+format = "home_assistant"
+[points.facility_electricity]
+topic = "meter"
+unit = "kWh"
+is_counter = true
+"""
+
+
+@pytest.fixture
+def on_change(tmp_path: Path, office: Building, store: SqlStore, clock: TurnedClock) -> Iterator[Bench]:
+    file = tmp_path / "points.toml"
+    file.write_text(SPARKPLUG)
+    bench = Bench(load_points(office, file), store, clock)
+    bench.ingest.start()
+    yield bench
+    bench.ingest.stop()
+
+
+def hear(bench: Bench, *said: tuple[str, bytes]) -> None:
+    n = len(bench.acknowledged)
+    for i, (topic, payload) in enumerate(said):
+        bench.ingest.take(Message(topic, payload, 1, False, 1, n + i))
+    assert until(lambda: len(bench.acknowledged) == n + len(said))
+
+
+def kept(store: SqlStore, name: str) -> list[tuple[float, str]]:
+    with sqlite3.connect(str(store._engine.url.database)) as c:
+        return c.execute("SELECT value, flag FROM readings WHERE variable = ? ORDER BY stamp", (name,)).fetchall()
+
+
+def test_sparkplug_is_heard_from_birth_to_death_and_a_stranger_is_asked_to_be_born_again(
+    on_change: Bench, clock: TurnedClock
+) -> None:
+    asked: list[str] = []
+    on_change.ingest.tell = lambda topic, payload: asked.append(topic)
+    now_ms = clock.now_ms()
+
+    def said(kind: str, seq: int | None, *metrics: dict[str, Any]) -> tuple[str, bytes]:
+        payload = Payload(timestamp=now_ms - 60_000 + 1000 * (seq or 0), seq=seq)
+        for m in metrics:
+            payload.metrics.add(**m)
+        return f"spBv1.0/plant/{kind}/edge" + "/ahu" * (kind[0] == "D"), payload.SerializeToString()
+
+    hear(on_change, said("DDATA", 5, {"alias": 1, "double_value": 20.0}))
+    assert asked == ["spBv1.0/plant/NCMD/edge"] and on_change.refused() == {"not_born": 1}
+    hear(
+        on_change,
+        said("NBIRTH", 0),
+        said("DBIRTH", 1, {"name": "T", "alias": 1, "datatype": 10, "double_value": 20.0}),
+        said("DDATA", 2, {"alias": 1, "double_value": 21.0}),
+        said("NDEATH", None),
+        said("NDEATH", None),
+        ("spBv1.0/plant/NBIRTH/edge", b"\xff"),
+    )
+    assert kept(on_change.store, "core_mid_air_temperature") == [(20.0, "good"), (21.0, "good"), (21.0, "stale")]
+    assert on_change.refused() == {"not_born": 1, "malformed_sparkplug": 1}
+
+
+def test_state_that_home_assistant_no_longer_knows_ends_what_was_held(on_change: Bench, clock: TurnedClock) -> None:
+    on_change.store.put("resampling", on_change.ingest.points.rules)
+    start = clock.now()
+    hear(on_change, ("ha/top", b"20"))
+    clock.turn(start + pd.Timedelta(minutes=90))
+    hear(on_change, ("ha/top", b"unavailable"), ("ha/top", b"unavailable"))
+    assert kept(on_change.store, "core_top_air_temperature") == [(20.0, "good"), (20.0, "stale")]
+    frame = on_change.store.hourly(["core_top_air_temperature"], start, start + pd.Timedelta(hours=4))
+    assert frame["core_top_air_temperature"].fillna(-1).tolist() == [20.0, 20.0, -1.0, -1.0]
+
+
+def test_counter_is_kept_and_shown_as_power_and_its_hours_are_its_differences(on_change: Bench, clock: TurnedClock) -> None:
+    on_change.store.put("resampling", on_change.ingest.points.rules)
+    start = clock.now()
+    for i, count in enumerate((100.0, 105.0, 110.0, 2.0, 7.0)):  # every half hour; the meter is changed in between
+        clock.turn(start + pd.Timedelta(minutes=30 * i))
+        hear(on_change, ("meter", str(count).encode()))
+    assert [v for v, _ in kept(on_change.store, "facility_electricity")] == [10_000.0, 10_000.0, 10_000.0]
+    frame = on_change.store.hourly(["facility_electricity"], start, start + pd.Timedelta(hours=3))
+    assert frame["facility_electricity"].fillna(-1).tolist() == [10_000.0, 7_000.0, -1.0]
 
 
 def test_clock_topic_turns_the_clock_before_later_messages_are_stamped(bench: Bench, clock: TurnedClock) -> None:

@@ -80,6 +80,74 @@ def test_crashing_job_is_failed_with_its_exit_code(store: SqlStore) -> None:
     assert "exit code 7" in store.jobs()[0].log
 
 
+def crash() -> None:
+    """Die inside a library, as onnxruntime would."""
+    import ctypes
+
+    print("opening the bundle", flush=True)
+    ctypes.string_at(0)
+
+
+def test_crash_inside_a_library_leaves_its_stack_and_last_words_in_the_journal(store: SqlStore) -> None:
+    jobs = jobs_of(store, crash)
+    jobs.start("plan")
+    assert jobs.wait("plan", 60)
+    job = store.jobs()[0]
+    assert job.outcome == "failed" and "exit code -11" in job.log
+    assert job.tail.startswith("opening the bundle") and "Segmentation fault" in job.tail and "in crash" in job.tail
+
+
+def hoard(mb: int) -> None:
+    """Take memory and keep it."""
+    kept = []
+    for _ in range(mb // 10):
+        kept.append(bytearray(os.urandom(1000) * 10_000))
+        time.sleep(0.02)
+    time.sleep(600)
+
+
+def test_job_that_takes_too_much_memory_is_killed_at_its_measured_limit(store: SqlStore) -> None:
+    jobs = Jobs([Kind("plan", hoard, print, 120.0, memory_limit_mb=400.0)], store, TurnedClock(NOW))
+    jobs.start("plan", 2000)
+    assert jobs.wait("plan", 90)
+    job = store.jobs()[0]
+    assert job.outcome == "failed" and "its limit is 400 MB" in job.log
+    assert 400 < job.peak_mb < 700  # looked at four times a second: it may overshoot, it does not run away
+
+
+def whisper(n: int) -> dict[str, int]:
+    for i in range(n):
+        print("line", i)
+    return {"n": n}
+
+
+def test_journal_keeps_the_last_lines_of_a_job_and_its_memory_however_much_it_says(store: SqlStore) -> None:
+    jobs = jobs_of(store, whisper)
+    jobs.start("plan", 200_000)
+    assert jobs.wait("plan", 90)
+    job = store.jobs()[0]
+    assert job.outcome == "done" and job.tail.endswith("line 199999") and len(job.tail) <= 4000
+    assert 20 < job.peak_mb < 400
+
+
+def test_end_of_a_job_waits_for_a_store_that_refuses_and_bars_no_later_job(store: SqlStore, monkeypatch) -> None:
+    whole, refused = store.end_job, []
+
+    def full(*arguments, **named) -> None:
+        if len(refused) < 2:
+            refused.append(arguments)
+            raise StoreError(url="sqlite", reason="database or disk is full")
+        whole(*arguments, **named)
+
+    monkeypatch.setattr(store, "end_job", full)
+    jobs = jobs_of(store, os._exit)
+    jobs.start("plan", 7)
+    assert jobs.wait("plan", 60)
+    assert len(refused) == 2 and store.jobs()[0].outcome == "failed"
+    jobs.start("plan", 0)
+    assert jobs.wait("plan", 60)
+
+
 def test_job_killed_by_a_signal_is_failed_and_leaves_no_result(store: SqlStore) -> None:
     jobs = jobs_of(store, time.sleep)
     jobs.start("plan", 60)
@@ -96,6 +164,7 @@ def test_child_that_ended_but_is_not_reaped_yet_is_not_called_hanging() -> None:
     class Ended:
         exitcode = -9
         is_reaped = False
+        pid = 2**22 + 1  # beyond any
 
         def __init__(self) -> None:
             self.sentinel, end = multiprocessing.Pipe(duplex=False)
@@ -110,8 +179,8 @@ def test_child_that_ended_but_is_not_reaped_yet_is_not_called_hanging() -> None:
         def kill(self) -> None:
             self.is_reaped = True
 
-    receiver, _open = multiprocessing.Pipe(duplex=False)
-    outcome, text, result = _await_result(Ended(), receiver, 5.0)
+    (receiver, _open), (words, _mouth) = multiprocessing.Pipe(duplex=False), multiprocessing.Pipe(duplex=False)
+    (outcome, text, result), _seen = _await_result(Ended(), receiver, words, Kind("plan", dict, print, 5.0))
     assert (outcome, result) == ("failed", None) and "exit code -9" in text
 
 
@@ -191,37 +260,46 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
-def test_cadence_reads_periods_days_and_weekdays() -> None:
-    assert Cadence.parse("every 6 h").next_after(NOW, ZONE) == NOW + pd.Timedelta(hours=6)
-    assert Cadence.parse("every 90 min").next_after(NOW, ZONE) == NOW + pd.Timedelta(minutes=90)
-    assert Cadence.parse("daily 03:30").next_after(NOW, ZONE) == pd.Timestamp("2026-03-03T09:30Z")
-    assert Cadence.parse("Sun 02:00").next_after(NOW, ZONE) == pd.Timestamp("2026-03-08T08:00Z")
+def test_cadence_reads_cron_fields_in_local_time() -> None:
+    assert Cadence.parse("0 */6 * * *").next_after(NOW, ZONE) == pd.Timestamp("2026-03-02T18:00Z")
+    assert Cadence.parse("30 3 * * *").next_after(NOW, ZONE) == pd.Timestamp("2026-03-03T09:30Z")
+    assert Cadence.parse("0 2 * * Sun").next_after(NOW, ZONE) == pd.Timestamp("2026-03-08T08:00Z")  # skipped that day: 03:00
     assert Cadence.parse("never").next_after(NOW, ZONE) is None
 
 
-@pytest.mark.parametrize("text", ["", "sometimes", "every 0 h", "daily 24:00", "daily 3", "every -1 h", "someday 03:00"])
-def test_cadence_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(BadDescriptionError, match="every 6 h"):
+@pytest.mark.parametrize(
+    "text", ["", "sometimes", "daily 03:30", "60 3 * * *", "0 24 * * *", "* * * * * *", "@daily", "0 0 30 2 *", "0 0 * * xyz"]
+)
+def test_cadence_that_is_none_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(BadDescriptionError, match=r"'30 3 \* \* \*' \(daily 03:30\)"):
         Cadence.parse(text)
 
 
-def test_local_time_that_daylight_saving_skips_moves_forward() -> None:
+def test_local_time_that_daylight_saving_skips_runs_at_the_first_minute_that_exists() -> None:
     # 2026-03-08 02:00 does not exist in Chicago; the first instant that does is 03:00 local, 08:00 UTC.
-    assert Cadence.parse("daily 02:30").next_after(pd.Timestamp("2026-03-08T07:00Z"), ZONE) == pd.Timestamp("2026-03-08T08:00Z")
+    due = Cadence.parse("30 2 * * *").next_after(pd.Timestamp("2026-03-08T07:00Z"), ZONE)
+    assert due == pd.Timestamp("2026-03-08T08:00Z")
 
 
-@given(st.integers(0, 24 * 365), st.integers(0, 1439), st.sampled_from(["daily", "mon", "sun"]))
+def test_local_time_that_daylight_saving_repeats_runs_once() -> None:
+    cadence = Cadence.parse("30 1 * * *")
+    first = cadence.next_after(pd.Timestamp("2026-11-01T05:00Z"), ZONE)
+    assert first == pd.Timestamp("2026-11-01T06:30Z")
+    assert cadence.next_after(first, ZONE) == pd.Timestamp("2026-11-02T07:30Z")
+
+
+@given(st.integers(0, 24 * 365), st.integers(0, 1439), st.sampled_from(["*", "mon", "sun"]))
 def test_next_due_instant_lies_ahead_within_the_period_and_at_the_local_time(hour: int, minute: int, day: str) -> None:
     now = pd.Timestamp("2026-01-01T00:00Z") + pd.Timedelta(hours=hour)
-    due = Cadence.parse(f"{day} {minute // 60:02d}:{minute % 60:02d}").next_after(now, ZONE)
-    assert due is not None and now < due <= now + pd.Timedelta(days=1 if day == "daily" else 7, hours=1)
+    due = Cadence.parse(f"{minute % 60} {minute // 60} * * {day}").next_after(now, ZONE)
+    assert due is not None and now < due <= now + pd.Timedelta(days=1 if day == "*" else 7, hours=1)
     local = due.tz_convert(ZONE)
     skipped = local.day_of_year == 67 and minute // 60 == 2
     assert skipped or local.hour * 60 + local.minute == minute
 
 
 def test_missed_instants_are_not_made_up() -> None:
-    table = Timetable({"plan": Cadence.parse("every 1 h"), "calibration": Cadence.parse("never")}, ZONE, NOW)
+    table = Timetable({"plan": Cadence.parse("0 * * * *"), "calibration": Cadence.parse("never")}, ZONE, NOW)
     assert table.take_due(NOW + pd.Timedelta(minutes=59)) == []
     assert table.take_due(NOW + pd.Timedelta(hours=30)) == ["plan"]
     assert table.take_due(NOW + pd.Timedelta(hours=30, minutes=59)) == []

@@ -171,7 +171,7 @@ def test_gaps_are_filled_by_the_stated_rules(site, two_node) -> None:
     measured.frame.loc[measured.frame.index[50:53], name] = np.nan
     measured.frame.loc[measured.frame.index[100:130], name] = np.nan
     measured.frame.loc[measured.frame.index[200:220], "system_on"] = np.nan
-    past = past_inputs(measured, building, own).frame
+    past = past_inputs(measured, building, own, predictor.inputs).frame
     between = np.linspace(truth.iloc[49], truth.iloc[53], 5)[1:-1]
     assert past[name].iloc[50:53].to_numpy() == pytest.approx(between)
     hour = measured.frame.index[120].hour
@@ -189,8 +189,8 @@ def test_occupancy_is_expected_as_measured_on_the_same_type_of_day(site) -> None
     end = NOW.floor("h")
     measured = measured_series(store, building, predictor.outputs, end - pd.Timedelta(hours=672), end)
     measured.frame["occupancy_share"] *= 0.5
-    past = past_inputs(measured, building, own)
-    future = expected_inputs(store, measured.frame, past.frame, building, own, end, 168, at=NOW).frame
+    past = past_inputs(measured, building, own, predictor.inputs)
+    future = expected_inputs(store, measured.frame, past.frame, building, own, predictor.inputs, end, 168, at=NOW).frame
     usual = own.unroll(future.index, building.site.time_zone)["occupancy_share"]
     assert future["occupancy_share"].to_numpy() == pytest.approx(0.5 * usual.to_numpy())
 
@@ -205,3 +205,18 @@ def test_own_schedule_takes_what_calibration_found_of_settings_nobody_measures(s
     column = own.columns.index("heating_setpoint")
     assert (found.values[0, :, column] == 19.5).all()
     assert np.array_equal(np.delete(found.values, column, axis=2), np.delete(own.values, column, axis=2))
+
+
+def test_what_was_measured_or_forecast_outside_the_bounds_is_brought_inside_and_the_plan_says_so(site) -> None:
+    _, store, building, predictor = site
+    end = NOW.floor("h")
+    bounds = predictor.inputs
+    measured = measured_series(store, building, predictor.outputs, end - pd.Timedelta(hours=336), end)
+    measured.frame.loc[measured.frame.index[20:23], "heating_setpoint"] = 90.0
+    past = past_inputs(measured, building, building.own_schedule(), bounds)
+    assert past.frame["heating_setpoint"].max() <= bounds["heating_setpoint"].high
+    assert past.outside["heating_setpoint"].startswith("in 3 of 336 h outside") and "worst 90" in past.outside["heating_setpoint"]
+    hours = pd.date_range(end, periods=168, freq="h")
+    store.add_forecast(pd.DataFrame({"outdoor_air_temperature": -80.0}, index=hours), NOW - pd.Timedelta(hours=1))
+    said = plan_of(site)["plan"]["meta"]["outside"]
+    assert len(said) == 1 and said[0].startswith("outdoor_air_temperature of the forecast: in 168 of 168 h outside")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,10 @@ from building.description import Building, load_building
 from building.errors import BadDescriptionError, BadReadingError, UnknownKeyError, UnknownNameError
 from building.variables import Role
 from proof.site import Site
+from service import sparkplug
 from service.points import REASONS, AgeLimits, Points, PointsFile, load_points, read_forecast, topic_matches
+from service.quality import USABLE
+from service.store import Reading
 
 OFFICE = load_building("medium_office")
 NOW = pd.Timestamp("2026-01-07T16:00Z")
@@ -25,10 +29,14 @@ def points_of(commands: dict[str, object] | None = None, **points: dict[str, obj
     return Points(PointsFile.model_validate({"building": "medium_office", "points": points, "commands": commands or {}}), OFFICE)
 
 
+def usable(readings: list[Reading]) -> list[Reading]:
+    return [r for r in readings if r.flag in USABLE]
+
+
 def only_reason(points: Points, payload: bytes | str, topic: str = "t", is_retained: bool = False) -> str:
     payload = payload.encode() if isinstance(payload, str) else payload
     readings, refused = points.read_message(topic, payload, NOW, LIMITS, is_retained)
-    assert readings == [] and len(refused) == 1, (readings, refused)
+    assert usable(readings) == [] and len(refused) == 1, (readings, refused)
     assert refused[0].reason in REASONS
     return str(refused[0].reason)
 
@@ -66,7 +74,13 @@ def test_json_message_becomes_a_reading_with_its_own_stamp() -> None:
         ('{"v": NaN, "at": "2026-01-07T15:00Z"}', "not_a_number"),
         ('{"v": 1e999, "at": "2026-01-07T15:00Z"}', "not_a_number"),
         (message(1000.0), "out_of_range"),
-        (message(-99.0), "out_of_range"),
+        (message(-999.0), "out_of_range"),
+        (message(99.0), "unit_suspect"),
+        (message("1_0"), "not_a_number"),
+        (message("٢١"), "not_a_number"),
+        (message(10**400), "not_a_number"),
+        (message(21.5, "01/07/2026 15:00"), "bad_time"),
+        (message(21.5, "2026-01-07"), "bad_time"),
         (message(21.5, "2026-01-07T16:06Z"), "from_future"),
         (message(21.5, "2025-11-01T00:00Z"), "too_old"),
         (message(21.5, "yesterday, about"), "bad_time"),
@@ -90,7 +104,7 @@ def test_unknown_topic_is_refused() -> None:
     assert only_reason(TEMPERATURE, message(21.5), topic="t/other") == "unknown_topic"
 
 
-@pytest.mark.parametrize("payload", ["unknown", "nan", "NaN", "inf", "", "21.5 degC", "0x10", "true"])
+@pytest.mark.parametrize("payload", ["unknown", "nan", "1_000", "1,000", "NaN", "inf", "", "21.5 degC", "0x10", "true"])
 def test_bare_payload_that_is_no_number_is_refused(payload: str) -> None:
     assert only_reason(points_of(core_mid_air_temperature={"topic": "t"}), payload) == "not_a_number"
 
@@ -110,9 +124,20 @@ def test_unit_in_the_message_wins_and_one_of_another_kind_is_refused() -> None:
     assert only_reason(points, '{"v": 20}') == "missing_path"
 
 
-def test_wrong_unit_that_is_not_named_shows_as_out_of_range() -> None:
-    assert only_reason(points_of(core_mid_air_temperature={"topic": "t"}), "294.6") == "out_of_range"  # kelvins
-    assert only_reason(points_of(occupancy_share={"topic": "t"}), "95") == "out_of_range"  # percent
+def test_wrong_unit_that_is_not_named_is_suspected_kept_and_not_used() -> None:
+    for name, payload, hint in (
+        ("core_mid_air_temperature", b"294.6", "as K it would be inside"),
+        ("core_mid_air_temperature", b"72", "as degF it would be inside"),
+        ("occupancy_share", b"95", "as % it would be inside"),
+    ):
+        (one,), (refused,) = points_of(**{name: {"topic": "t"}}).read_message("t", payload, NOW, LIMITS)
+        assert (one.flag, one.value, refused.reason) == ("unit_suspect", float(payload), "unit_suspect")
+        assert hint in refused.detail
+
+
+def test_value_that_fits_in_no_unit_is_out_of_range_kept_and_not_used() -> None:
+    (one,), (refused,) = points_of(core_mid_air_temperature={"topic": "t"}).read_message("t", b"5000", NOW, LIMITS)
+    assert (one.flag, one.value, refused.reason) == ("out_of_range", 5000.0, "out_of_range")
 
 
 def test_noise_around_a_bound_is_clipped_and_flagged() -> None:
@@ -166,8 +191,143 @@ def test_one_message_may_carry_several_variables_each_of_which_stands_alone() ->
 def test_no_payload_gets_past_bounds_or_raises(payload: bytes) -> None:
     for points in (TEMPERATURE, points_of(core_mid_air_temperature={"topic": "t"})):
         readings, refused = points.read_message("t", payload, NOW, LIMITS)
-        assert len(readings) + len(refused) == 1
-        assert all(math.isfinite(r.value) and -10 <= r.value <= 60 for r in readings)
+        assert len(usable(readings)) + len(refused) == 1
+        assert all(math.isfinite(r.value) for r in readings) and all(-10 <= r.value <= 60 for r in usable(readings))
+
+
+# -- formats
+
+
+def test_path_leads_through_lists_by_place_name_and_to_every_item() -> None:
+    payload = json.dumps({"zones": [{"name": "mid", "t": 21}, {"name": "top", "t": 22}], "room.1": {"t": 23}}).encode()
+    for path, expected in (("zones[1].t", 22), ("zones.0.t", 21), ("zones[name=top].t", 22), ('["room.1"].t', 23)):
+        readings, refused = points_of(core_mid_air_temperature={"topic": "t", "value": path}).read_message(
+            "t", payload, NOW, LIMITS
+        )
+        assert refused == [] and readings[0].value == expected, path
+    for path in ("zones[2].t", "zones[name=cellar].t", "zones.t", "room.1.t"):
+        assert only_reason(points_of(core_mid_air_temperature={"topic": "t", "value": path}), payload) == "missing_path"
+
+
+def test_buffered_samples_in_one_message_are_as_many_readings_each_of_which_stands_alone() -> None:
+    points = points_of(core_mid_air_temperature={"topic": "t", "value": "buffer[*].v", "time": "buffer[*].t", "time_format": "s"})
+    buffer = [{"t": 1767798000, "v": 21}, {"t": 1767798060, "v": "unknown"}, {"v": 20}, {"t": 1767798120, "v": 22}]
+    readings, refused = points.read_message("t", json.dumps({"buffer": buffer}).encode(), NOW, LIMITS)
+    assert [(r.value, r.stamp) for r in readings] == [
+        (21.0, pd.Timestamp("2026-01-07T15:00Z")),
+        (22.0, pd.Timestamp("2026-01-07T15:02Z")),
+    ]
+    assert [e.reason for e in refused] == ["not_a_number", "missing_path"]
+    assert points.read_message("t", b'{"buffer": []}', NOW, LIMITS) == ([], [])
+    assert only_reason(points, '{"buffer": 3}') == "missing_path"
+
+
+def test_home_assistant_states_are_numbers_truths_or_not_known() -> None:
+    points = points_of(
+        core_mid_air_temperature={"topic": "ha/mid", "format": "home_assistant", "unit": "degF"},
+        system_on={"topic": "ha/fan", "format": "home_assistant"},
+    )
+    assert value_of(points, "68.0", "ha/mid") == pytest.approx(20.0)
+    assert value_of(points, "on", "ha/fan") == 1.0 and value_of(points, "off", "ha/fan") == 0.0
+    for state in ("unknown", "unavailable", "", "None"):
+        _, (refused,) = points.read_message("ha/mid", state.encode(), NOW, LIMITS)
+        assert (refused.reason, refused.variable) == ("unavailable", "core_mid_air_temperature")
+    assert only_reason(points, "on", "ha/mid") == only_reason(points, "heat", "ha/mid") == "not_a_number"
+    readings, _ = points.read_message("ha/mid", b"68", NOW, LIMITS, is_retained=True)  # what a state topic retains is the state
+    assert readings[0].stamp == NOW
+
+
+def test_energy_counter_of_a_power_is_kept_beside_it_in_kilowatt_hours() -> None:
+    points = points_of(facility_electricity={"topic": "t", "unit": "MWh", "is_counter": True})
+    (one,), _ = points.read_message("t", b"12.5", NOW, LIMITS)
+    assert (one.variable, one.value) == ("facility_electricity.counter", 12_500.0)
+    assert only_reason(points, "-1") == "out_of_range"
+    with pytest.raises(BadDescriptionError, match="'kW' is not a unit of energy"):
+        points_of(facility_electricity={"topic": "t", "unit": "kW", "is_counter": True})
+    with pytest.raises(BadDescriptionError, match="measures a power"):
+        points_of(core_mid_co2={"topic": "t", "is_counter": True})
+
+
+def test_hours_are_made_by_the_rule_that_fits_variable_and_sender() -> None:
+    points = points_of(
+        core_mid_air_temperature={"topic": "a"},
+        core_top_air_temperature={"topic": "b", "format": "home_assistant"},
+        heating_setpoint={"topic": "c"},
+        cooling_setpoint={"topic": "d", "sends": "on_change"},
+        facility_electricity={"topic": "e", "unit": "kWh", "is_counter": True},
+    )
+    assert points.rules == {
+        "core_top_air_temperature": "hold",
+        "heating_setpoint": "last",
+        "cooling_setpoint": "hold_last",
+        "facility_electricity": "counter",
+    }
+
+
+def metric(value: object, **changes: object) -> sparkplug.Metric:
+    facts = {"source": "plant/edge/ahu", "name": "Zone/T", "value": value, "stamp_ms": 1767798000000, "unit": "", **changes}
+    return sparkplug.Metric(**facts)  # type: ignore[arg-type]
+
+
+SPARKPLUG = {"topic": "spBv1.0/plant/DDATA/edge/ahu", "format": "sparkplug", "value": "Zone/T"}
+
+
+def test_sparkplug_metric_becomes_a_row_in_the_unit_of_its_birth_or_of_the_file() -> None:
+    now_ms = round(NOW.timestamp() * 1000)
+    bare, told = points_of(core_mid_air_temperature=SPARKPLUG), points_of(core_mid_air_temperature={**SPARKPLUG, "unit": "degC"})
+    assert bare.subscriptions == ("spBv1.0/plant/+/edge/#",) and bare.names_of("plant/edge/ahu") == ("core_mid_air_temperature",)
+    rows, _ = bare.read_metrics([metric(68.0, unit="degF"), metric(1.0, name="Other")], now_ms, LIMITS)
+    assert rows == [("core_mid_air_temperature", 1767798000000, pytest.approx(20.0), "good", now_ms)]
+    rows, (doubt,) = told.read_metrics([metric(50.0, unit="degF")], now_ms, LIMITS)
+    assert rows[0][3] == doubt.reason == "unit_suspect" and "the sender says degF" in doubt.detail
+    for bad, reason in (
+        (metric(None), "unavailable"),
+        (metric(20.0, is_good=False), "unavailable"),
+        (metric("warm"), "not_a_number"),
+        (metric(20.0, unit="furlong"), "unit"),
+        (metric(20.0, stamp_ms=now_ms + 999_999), "from_future"),
+    ):
+        rows, (refused,) = bare.read_metrics([bad], now_ms, LIMITS)
+        assert rows == [] and refused.reason == reason and refused.reason in REASONS
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"unit": "?"}, "nobody has confirmed it yet"),
+        ({"format": "number", "value": "v"}, "'number' has no paths"),
+        ({"format": "home_assistant", "time": "t"}, "'home_assistant' has no paths"),
+        ({"format": "json"}, "JSON needs the path"),
+        ({"value": "a..b"}, "cannot be read"),
+        ({"value": "a[*].b[*]"}, "more than one"),
+        ({"value": ""}, "a path needs a key"),
+        ({"format": "sparkplug", "value": "T"}, "Sparkplug wants"),
+        ({"format": "sparkplug", "topic": "spBv1.0/p/NBIRTH/e", "value": "T"}, "Sparkplug wants"),
+        ({"format": "sparkplug", "topic": "spBv1.0/p/NDATA/e"}, "Sparkplug wants"),
+    ],
+)
+def test_point_that_does_not_fit_its_format_is_refused(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(BadDescriptionError, match=re.escape(said)):
+        points_of(core_mid_air_temperature={"topic": "t", **changes})
+
+
+@pytest.mark.parametrize(("day", "hours"), [("2026-03-08", 23), ("2026-11-01", 25)])
+def test_days_of_the_clock_change_are_read_from_local_stamps_with_an_offset_in_fahrenheit(day: str, hours: int) -> None:
+    points = points_of(core_mid_air_temperature={**JSON, "unit": "degF", "time_zone": "America/Chicago"})
+    start = pd.Timestamp(day, tz="America/Chicago")
+    local = pd.date_range(start, start + pd.DateOffset(days=1), freq="h", inclusive="left")
+    stamps, refused = [], []
+    for t in local:
+        now = t.tz_convert("UTC") + pd.Timedelta(minutes=1)
+        readings, _ = points.read_message("t", message(68.0, t.isoformat()).encode(), now, LIMITS)
+        assert readings[0].value == pytest.approx(20.0)
+        stamps.append(readings[0].stamp)
+        _, bad = points.read_message("t", message(68.0, t.tz_localize(None).isoformat()).encode(), now, LIMITS)
+        refused += [e.reason for e in bad]
+    assert len(stamps) == hours and stamps == list(pd.date_range(stamps[0], periods=hours, freq="h"))
+    assert refused == (["bad_time"] * 2 if hours == 25 else [])  # 01:00 is there twice, and nobody knows which
+    gone = points.read_message("t", message(68.0, "2026-03-08T02:30").encode(), pd.Timestamp("2026-03-08T08:31Z"), LIMITS)
+    assert gone[0] == [] and gone[1][0].reason == "bad_time"
 
 
 # -- the file
