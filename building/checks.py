@@ -155,8 +155,8 @@ def brought_inside(frame: pd.DataFrame, signature: Signature) -> tuple[pd.DataFr
         n_far = int((over > SLACK * (v.high - v.low)).sum())
         if n_far:
             said[v.name] = (
-                f"in {n_far} of {len(series)} h outside {v.low:g} .. {v.high:g} {v.quantity.unit}, which the bundle was trained on "
-                f"(worst {series[over.idxmax()]:g}); taken as the bound there"
+                f"in {n_far} of {len(series)} h outside {v.low:g} .. {v.high:g} {v.quantity.unit} (worst {series[over.idxmax()]:g}), "
+                "which the bundle was trained on; taken as the bound there"
             )
         inside[v.name] = series.clip(v.low, v.high)
     return frame.assign(**{str(n): inside[n] for n in inside.columns}), said

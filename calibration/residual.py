@@ -32,6 +32,8 @@ LAST_H = 3
 STALE_H = 6
 """Without an error in the last so many hours a variable has no present, only its pattern."""
 PATTERN_DAYS = 7
+SPREAD_SHARE = 0.9
+"""Share of the recent hours that an interval of this building shall hold."""
 LEAD_H = 24
 """Time constants are fitted on forecasts of one to so many hours ahead."""
 TIME_CONSTANTS_H = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 336.0)
@@ -185,6 +187,45 @@ def day_ahead_rmse(
         if good.any():
             out[name] = (float(np.sqrt((before[good] ** 2).mean())), float(np.sqrt((after[good] ** 2).mean())))
     return out
+
+
+def site_spread(errors_to: Array, y_to: Array, low_to: Array, high_to: Array, outputs: Signature) -> Array:
+    """Return by how much the errors of one building ask for wider intervals than those of the simulator, shape (outputs,).
+
+    The intervals of a bundle hold simulated buildings; a real one differs, calibrated or not. The half-width h becomes
+    sqrt(h^2 + (w s)^2) (`widen`), s = 1 for what is indoors and the predicted power for powers, with the least w for which
+    `SPREAD_SHARE` of the hours given lie inside. Errors of one building are alike from hour to hour: of another week this
+    holds only as far as that week is like these hours.
+
+    Args:
+        errors_to: measured - predicted, NaN where nothing was read. Outputs with less than a day of readings get 0.
+        y_to, low_to, high_to: predictions and the ends of their intervals, without correction.
+        outputs: signature of the columns.
+    """
+    half_to = np.where(errors_to < 0, y_to - low_to, high_to - y_to)
+    beyond_to = np.sqrt(np.maximum(errors_to**2 - half_to**2, 0.0))
+    found = np.zeros(len(outputs))
+    for o, v in enumerate(outputs):
+        size_t = np.maximum(y_to[:, o], 0.0) if v.role is Role.CONSUMPTION else np.ones(len(y_to))
+        counts_t = np.isfinite(errors_to[:, o]) & (size_t > 0)
+        if counts_t.sum() >= LEAD_H:
+            found[o] = np.quantile(beyond_to[counts_t, o] / size_t[counts_t], SPREAD_SHARE)
+    return found
+
+
+def widen(y_to: Array, below_to: Array, above_to: Array, spread_o: Array, outputs: Signature) -> tuple[Array, Array]:
+    """Return the ends of intervals widened by `site_spread`, within the outputs' bounds.
+
+    Args:
+        y_to: predictions, corrected or not.
+        below_to, above_to: half-widths of the bundle's intervals, not negative.
+        spread_o: see `site_spread`.
+        outputs: signature of the columns.
+    """
+    is_power = np.array([v.role is Role.CONSUMPTION for v in outputs])
+    extra_to = spread_o * np.where(is_power, np.maximum(y_to, 0.0), 1.0)
+    low, high = np.array([v.low for v in outputs]), np.array([v.high for v in outputs])
+    return np.clip(y_to - np.hypot(below_to, extra_to), low, high), np.clip(y_to + np.hypot(above_to, extra_to), low, high)
 
 
 def _fade(tau: float, lead: Array | NDArray[np.int64]) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,6 +73,7 @@ def write_bundle(
     core_hours: dict[str, float],
     graph_gap: float,
     training: dict[str, Any],
+    intervals: dict[str, Any] | None = None,
 ) -> Bundle:
     """Write card and bundle.json beside an exported graph; bundle.json last, so that a folder with one is whole.
 
@@ -82,6 +84,7 @@ def write_bundle(
         by_output: figures of every output.
         graph_gap: see `graph_gap`.
         training: how it was trained, plain JSON data.
+        intervals: `Intervals.to_dict`, with what was measured of them; None for a bundle without.
     """
     facts = {
         "schema_version": SCHEMA_VERSION,
@@ -98,16 +101,39 @@ def write_bundle(
         "origin": origin,
         "inputs": network.inputs.to_list(),
         "outputs": network.outputs.to_list(),
+        **({} if intervals is None else {"intervals": intervals}),
     }
     (folder / CARD).write_text(_card(facts), encoding="utf-8")
     facts["sha256"] = {file: sha256(folder / file) for file in (GRAPH, CARD)}
-    (folder / MANIFEST).write_text(json.dumps(facts, indent=1, allow_nan=False), encoding="utf-8")
+    write_manifest(folder, facts)
     return load_bundle(folder)
+
+
+def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    """Write bundle.json: one fact a line, but a list of numbers on one line."""
+    text = json.dumps(facts, indent=1, allow_nan=False)
+    text = re.sub(r"\[\s+([-+.\deE,\s]+?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
 def _finite(figures: dict[str, float]) -> dict[str, float]:
     """Leave out what could not be judged (nan is no JSON)."""
     return {name: round(float(value), 6) for name, value in figures.items() if np.isfinite(value)}
+
+
+def _of_intervals(intervals: dict[str, Any] | None) -> list[str]:
+    """Return the card's paragraph on prediction intervals, nothing for a bundle without."""
+    if intervals is None or not intervals["cross_fit_coverage"]:
+        return []
+    shares = intervals["cross_fit_coverage"].values()
+    return [
+        "## How sure it is",
+        "",
+        f"Prediction intervals hold {intervals['nominal']:.0%} of the hours of a run like those of the campaign: on the "
+        f"{intervals['runs']} validation runs, each judged by intervals fitted to the others, {min(shares):.1%} to "
+        f"{max(shares):.1%} by output. Of a real building they say less: it differs from every simulated one.",
+        "",
+    ]
 
 
 def _card(facts: dict[str, Any]) -> str:
@@ -144,11 +170,12 @@ def _card(facts: dict[str, Any]) -> str:
             for name, f in by_output.items()
         ),
         "",
+        *_of_intervals(facts.get("intervals")),
         "## Where it fails",
         "",
         f"- least explained outputs: {', '.join(worst)};",
         f"- worst total of any output in any run: {accuracy.get('total_error_worst', float('nan')):.0%} off;",
-        "- outside the input bounds it answers confidently and wrongly; callers must check the bounds;",
+        "- outside the input bounds it would answer confidently and wrongly, so it refuses to;",
         "- it knows one building: the reference model of the campaign and its parameters, no other geometry.",
         "",
     ]

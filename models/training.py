@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,20 +29,24 @@ from building.errors import BadCheckpointError, BadDatasetError
 from building.units import CO2, TEMPERATURE
 from building.variables import Role, Signature
 from models.batches import Crops
-from models.evaluation import by_output, figures, restart_hours
-from models.export import export_graph, graph_gap, write_bundle
+from models.evaluation import by_output, coverage, figures, restart_hours
+from models.export import export_graph, graph_gap, write_bundle, write_manifest
 from models.network import Network, NetworkConfig, Scaling, n_weights
 from models.pruning.criteria import magnitude, taylor
 from models.pruning.granularity import FFN_UNIT, HEAD, INPUT
 from models.pruning.masks import Masks, Pruning
 from models.pruning.schedule import one_cycle
 from models.pruning.shrink import shrink
-from models.runtime.bundle import GRAPH, MANIFEST, Bundle
+from models.runtime.bundle import GRAPH, MANIFEST, Bundle, load_bundle
+from models.runtime.intervals import Intervals
 from models.runtime.session import open_graph, run_graph
 from simulation.dataset import Dataset, load_dataset
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called with (steps done, steps in all, figures of the moment)."""
+
+LEAST_PLAIN_RUNS = 20
+"""Validation runs with weather as measured that the intervals want; with fewer, morphed ones count as well."""
 
 ONE_CYCLE_RECIPE = (
     Pruning(granularity=HEAD, criterion=taylor, schedule=one_cycle, target=0.5),
@@ -322,6 +327,7 @@ def train(
     bundle = write_bundle(
         network,
         out_folder,
+        intervals=intervals_of(held, network.inputs, y_nto),
         building=building or str(dataset.origin.get("building", "unnamed")),
         warm_up_h=dataset.warm_up_h,
         origin={**dataset.origin, "n_windows": len(dataset), "n_validation_windows": len(held)},
@@ -333,6 +339,50 @@ def train(
     )
     checkpoint.unlink(missing_ok=True)
     return Training(bundle, accuracy, outputs, n_weights(dense), n_weights(network), core_hours["training"], gap)
+
+
+def intervals_of(held: Dataset, inputs: Signature, y_nto: NDArray[np.floating[Any]]) -> dict[str, Any]:
+    """Return the prediction intervals of a bundle as bundle.json holds them, with how they cover runs left out of their fit.
+
+    Fitted on the windows with weather as measured, which fresh runs have, where these come from `LEAST_PLAIN_RUNS` runs or more.
+
+    Args:
+        held: windows that trained nothing.
+        inputs: of the bundle.
+        y_nto: its answers to these windows.
+    """
+    windows = held.windows
+    plain = ~windows["is_morphed"].to_numpy(dtype=bool) if "is_morphed" in windows else np.ones(len(held), dtype=bool)
+    if windows["run"][plain].nunique() < LEAST_PLAIN_RUNS:
+        plain = np.ones(len(held), dtype=bool)
+    judged = slice(held.warm_up_h, None)
+    true, pred = held.y_ntc[plain, judged], y_nto[plain, judged]
+    x_nti = held.x_ntc[plain, judged][:, :, held.inputs.positions(inputs.names)]
+    run_n = windows["run"][plain].to_numpy()
+    found, low, high = Intervals.fit_across(true, pred, x_nti, run_n, inputs, held.outputs)
+    covered = coverage(true, low, high, held.outputs)
+    return {
+        "runs": len(np.unique(run_n)),
+        "is_weather_as_measured": bool("is_morphed" in windows and not windows["is_morphed"][plain].any()),
+        "cross_fit_coverage": {n: round(c["coverage"], 3) for n, c in covered.items() if np.isfinite(c["coverage"])},
+        **found.to_dict(),
+    }
+
+
+def add_intervals(bundle_folder: Path, dataset_folder: Path) -> Bundle:
+    """Fit the intervals of a bundle that is there already to the validation split of its dataset, and write them into it.
+
+    Raises:
+        BadBundleError and its kin, BadDatasetError: see `load_bundle` and `load_dataset`.
+    """
+    bundle, dataset = load_bundle(bundle_folder), load_dataset(Path(dataset_folder))
+    held = dataset.where((dataset.windows["split"] == "validation").to_numpy())
+    if len(held) == 0:
+        raise BadDatasetError(path=dataset_folder, reason="no window has split 'validation'.")
+    x_ntc = held.x_ntc[:, :, held.inputs.positions(bundle.inputs.names)]
+    y_nto = run_graph(open_graph(bundle.graph), x_ntc, len(bundle.outputs), n_threads=os.cpu_count() or 1)
+    write_manifest(bundle.folder, {**bundle.facts, "intervals": intervals_of(held, bundle.inputs, y_nto)})
+    return load_bundle(bundle_folder)
 
 
 def _pruned(network: Network) -> list[str]:

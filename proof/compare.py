@@ -6,7 +6,7 @@ Legend of shapes: n runs, t hours, i inputs, o outputs. Judged hours come after 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from building.checks import check_bounds
 from building.description import Building
-from building.errors import MissingColumnError
+from building.errors import MissingColumnError, OutsideTrainingBoundsError
 from building.indices.energy import final_power
 from building.predictor import Predictor
 from building.scenario import Scenario
@@ -56,8 +57,8 @@ class Runs:
         climate, kind: of each run; the kind is that of its first window.
         local: local standard time of each run's first hour.
         x_nti, y_nto: what the building was given and did, all hours, in the order of its signatures.
-        cpu_s: CPU seconds of EnergyPlus for all of them.
-        failures: climate and reason of each run that failed.
+        cpu_s: CPU seconds of EnergyPlus for each.
+        failures: climate and reason of each run that failed, or that cannot be asked of the bundle.
     """
 
     climate: tuple[str, ...]
@@ -65,7 +66,7 @@ class Runs:
     local: tuple[pd.Timestamp, ...]
     x_nti: Array
     y_nto: Array
-    cpu_s: float
+    cpu_s: tuple[float, ...]
     failures: tuple[tuple[str, str], ...]
 
     def __len__(self) -> int:
@@ -122,6 +123,20 @@ class Chain:
     gap: float
     n_runs: int
     failures: tuple[tuple[str, str], ...]
+
+
+def within_bounds(predictor: Predictor, building: Building, runs: Runs) -> Runs:
+    """Set runs aside, as failures with the reason, whose inputs lie outside the bounds of the predictor."""
+    x_btc = runs.x_nti[:, :, building.inputs.positions(predictor.inputs.names)]
+    kept, refused = [], list(runs.failures)
+    for n, x_tc in enumerate(x_btc):
+        try:
+            check_bounds(x_tc, predictor.inputs)
+            kept.append(n)
+        except OutsideTrainingBoundsError as e:
+            refused.append((runs.climate[n], str(e)))
+    labels = {name: tuple(getattr(runs, name)[n] for n in kept) for name in ("climate", "kind", "local", "cpu_s")}
+    return replace(runs, **labels, x_nti=runs.x_nti[kept], y_nto=runs.y_nto[kept], failures=tuple(refused))
 
 
 Around = Callable[[Array, Array], tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]]

@@ -20,7 +20,7 @@ from models.runtime.bundle import load_bundle
 from models.runtime.intervals import Intervals
 from models.runtime.session import OnnxPredictor
 from proof.bars import BARS, counts
-from proof.compare import Array, Chain, Figures, Judged, Runs, chain_windows, judge
+from proof.compare import Array, Chain, Figures, Judged, Runs, chain_windows, judge, within_bounds
 from simulation.campaign import Campaign, DrawAndSimulate, Outcome, local_map
 from simulation.epw import find_weather, read_epw
 from simulation.sampling import load_evaluation
@@ -157,7 +157,9 @@ def evaluate(
         sets["training"] = Campaign(loaded.building, runs, 1, 10_000 + seed, held_out=True)
     if chains:
         sets["chain"] = Campaign(loaded.building, chains, CHAINED_WINDOWS, 20_000 + seed, held_out=True, climates=climates)
-    simulated = simulate_all(sets, building, workers, progress)
+    simulated = {
+        name: within_bounds(predictor, building, found) for name, found in simulate_all(sets, building, workers, progress).items()
+    }
     for name in ("judged", "training"):
         if name in simulated and not len(simulated[name]):
             reason = simulated[name].failures[0][1]
@@ -171,7 +173,7 @@ def evaluate(
         training=training,
         ratios=held_out_ratios(judged.overall, training.overall) if training else {},
         chain=chain_windows(predictor, building, simulated["chain"]) if chains else None,
-        speedup=judged.runs.cpu_s / _cpu_s_of(predictor, building.inputs.names, judged.runs.x_nti),
+        speedup=sum(judged.runs.cpu_s) / _cpu_s_of(predictor, building.inputs.names, judged.runs.x_nti),
     )
 
 
@@ -207,7 +209,7 @@ def as_runs(outcomes: Sequence[Outcome], building: Building) -> Runs:
         local=tuple(_local(o) for o in done),
         x_nti=values[:, :, :n_in],
         y_nto=values[:, :, n_in:],
-        cpu_s=sum(o.cpu_s for o in done),
+        cpu_s=tuple(o.cpu_s for o in done),
         failures=tuple((o.climate, (o.failure or {}).get("reason", "no reason given")) for o in ordered if o.values is None),
     )
 

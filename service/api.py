@@ -39,7 +39,7 @@ from service.access import check_token
 from service.clock import Clock
 from service.config import Config
 from service.guard import Guarded
-from service.operations import valid_until
+from service.operations import ENDS, valid_until
 from service.points import Points, read_forecast
 from service.store import JobRecord, PlanRecord, Store
 
@@ -115,6 +115,10 @@ class Block(BaseModel):
 
     unit: str
     values: list[float | None]
+    low: list[float | None] | None = Field(
+        default=None, description="of a predicted output: 90 % of the hours should lie between low and high"
+    )
+    high: list[float | None] | None = None
 
 
 class PlanAnswer(BaseModel):
@@ -455,7 +459,7 @@ def create_api(sources: Sources) -> FastAPI:
         kind: Literal["measured", "predicted"] = "measured",
         is_raw: Annotated[bool, Query(description="readings as they came instead of hourly means")] = False,
     ) -> SeriesAnswer:
-        """Measured readings, or predictions and forecasts: of each hour the newest issued so far."""
+        """Measured readings, or predictions and forecasts: of each hour the newest issued so far, outputs with their interval."""
         variable = list(dict.fromkeys(variable))
         for name in variable:
             if name not in variables:
@@ -466,14 +470,22 @@ def create_api(sources: Sources) -> FastAPI:
         first = _utc(start) if start is not None else now - pd.Timedelta(hours=168)
         if not first < last or (last - first) / pd.Timedelta(hours=1) * len(variable) > LARGEST_ANSWER:
             raise HTTPException(422, f"the period {first} .. {last} is empty or holds more than {LARGEST_ANSWER} values.")
+        ends = {n: tuple(f"{n}{end}" for end in ENDS) for n in variable if kind == "predicted" and n in building.outputs}
         if kind == "predicted":
-            frame = store.forecast(variable, first, last, at=now)
+            frame = store.forecast([*variable, *(e for two in ends.values() for e in two)], first, last, at=now)
         else:
             frame = store.series(variable, first, last) if is_raw else store.hourly(variable, first, last)
         return SeriesAnswer(
             kind=kind,
             stamps=list(frame.index),
-            series={n: Block(unit=variables[n].quantity.unit, values=_gaps(frame[n])) for n in frame.columns},
+            series={
+                n: Block(
+                    unit=variables[n].quantity.unit,
+                    values=_gaps(frame[n]),
+                    **{side: _gaps(frame[end]) for side, end in zip(("low", "high"), ends.get(n, ()), strict=False)},
+                )
+                for n in variable
+            },
         )
 
     @api.get("/v1/jobs", tags=["work"], dependencies=guarded, responses=_ERRORS)

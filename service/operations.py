@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from building.description import Building, load_building
 from building.errors import SetwiseError, TooFewDataError
@@ -28,6 +29,8 @@ from service.store import DocumentRecord, SqlStore, Store
 
 WARM_UP_H = 168
 """Past a predictor is given before the hours that count."""
+ENDS = (".low", ".high")
+"""Under `<output>.low` and `<output>.high` the ends of a prediction's interval are kept beside it."""
 LEAST_MEASURED_H = 24
 """Hours with outdoor temperature that the last fortnight must have before a plan is searched at all."""
 
@@ -117,7 +120,7 @@ def replan(
 
     Returns:
         ``plan`` (`Plan.to_dict`); ``front`` (`Front.to_dict` without the plans, with ``chosen`` and ``units``); ``predicted``, a
-        frame of the outputs over the last measured week and under the chosen plan.
+        frame of the outputs over the last measured week and under the chosen plan, with the ends of their intervals (`ENDS`).
 
     Raises:
         TooFewDataError: less than a day of weather measured, or a weather variable that nobody measures.
@@ -132,6 +135,7 @@ def replan(
 
     from calibration.calibrate import present
     from calibration.report import Calibration
+    from calibration.residual import site_spread, widen
     from optim.choice import choose
     from optim.objectives import UNITS
     from optim.search import search
@@ -180,15 +184,35 @@ def replan(
     whole = before.then(Scenario.from_frame(predictor.inputs, planned))
     y_to = predictor.predict(whole.values[None])[0]
     n_before = len(before)
+    names = list(predictor.outputs.names)
+    low_to, high_to = around(predictor, y_to, whole.values)
+    errors_to = measured.frame[names].reindex(before.index).to_numpy(dtype=float) - y_to[:n_before]
+    judged = slice(WARM_UP_H, n_before)
+    spread_o = site_spread(errors_to[judged], y_to[judged], low_to[judged], high_to[judged], predictor.outputs)
+    below_to, above_to = y_to - low_to, high_to - y_to
     if correct is not None:
         y_to[n_before:] = correct(y_to[None, n_before:])[0]
-    predicted = pd.DataFrame(y_to, index=whole.index, columns=list(predictor.outputs.names)).iloc[WARM_UP_H:]
+    low_to, high_to = widen(y_to, below_to, above_to, spread_o, predictor.outputs)
+    columns = [*names, *(f"{n}{end}" for end in ENDS for n in names)]
+    predicted = pd.DataFrame(np.hstack([y_to, low_to, high_to]), index=whole.index, columns=columns).iloc[WARM_UP_H:]
 
     same = [i for i in range(len(front)) if np.allclose(front.plans_nts[i], plan.frame[list(front.settings)].to_numpy())]
     data = {k: v for k, v in front.to_dict().items() if k not in ("plans", "vectors")}
     data["references"] = {name: {"values": r["values"], "note": r["note"]} for name, r in data["references"].items()}
     chosen = {"chosen": same[0] if same else None, "units": {n: UNITS.get(n, "") for n in front.objectives}}
     return {"made": now, "plan": plan.to_dict(), "front": {**data, **chosen}, "predicted": predicted}
+
+
+def around(predictor: Predictor, y_to: NDArray[np.float64], x_ti: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """Return the ends of a bundle's intervals around its answer; the answer itself twice where there are none."""
+    from models.runtime.intervals import Intervals
+    from models.runtime.session import OnnxPredictor
+
+    intervals = Intervals.of(predictor.bundle) if isinstance(predictor, OnnxPredictor) else None
+    if intervals is None:
+        return y_to, y_to
+    low, high = intervals.around(y_to[None], x_ti[None])
+    return low[0], high[0]
 
 
 def own_schedule(building: Building, calibration: DocumentRecord | None) -> WeekProfile:

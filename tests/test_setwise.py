@@ -374,8 +374,11 @@ class Said:
     def facts(self) -> dict[str, Any]:
         return {"speedup": 700.0}
 
-    def tables(self) -> list[tuple[str, tuple[str, ...], list[tuple[object, ...]]]]:
+    def tables(self, everything: bool = True) -> list[tuple[str, tuple[str, ...], list[tuple[object, ...]]]]:
         return [("outputs", ("output", "r2"), [("fan", 0.97)])]
+
+    def details(self) -> dict[str, Any]:
+        return {}
 
 
 @pytest.mark.parametrize(

@@ -64,15 +64,26 @@ function stepsPath(times, values, x, y, isStepped, widthMs) {
   return path;
 }
 
-// lines: [{times, values, kind}]; shades: [[from, to]]; all times in ms.
-export function timeChart({ title, lines, shades = [], zone, now, unit, width, height = 220, isStepped = false, includeZero = false, isNowNamed = true }) {
+// The area between low and high, one closed piece for each stretch of hours that has both.
+function bandPath({ times, low, high }, x, y) {
+  const pieces = [[]];
+  times.forEach((t, i) => {
+    if (Number.isFinite(low[i]) && Number.isFinite(high[i])) pieces.at(-1).push([x(t).toFixed(1), y(low[i]).toFixed(1), y(high[i]).toFixed(1)]);
+    else if (pieces.at(-1).length) pieces.push([]);
+  });
+  return pieces.filter((p) => p.length > 1).map((p) =>
+    `M${p.map(([at, , top]) => `${at} ${top}`).join("L")}L${p.toReversed().map(([at, bottom]) => `${at} ${bottom}`).join("L")}Z`).join("");
+}
+
+// lines: [{times, values, kind}]; bands: [{times, low, high, kind}]; shades: [[from, to]]; all times in ms.
+export function timeChart({ title, lines, bands = [], shades = [], zone, now, unit, width, height = 220, isStepped = false, includeZero = false, isNowNamed = true }) {
   const svg = frame(width, height, title);
   const [left, right, top, bottom] = [46, 8, 14, 24];
   const stamps = lines.flatMap((l) => l.times);
   if (!stamps.length) return element("p", { class: "quiet" }, "No values yet.");
   const stepMs = Math.min(...lines.filter((l) => l.times.length > 1).map((l) => l.times[1] - l.times[0]), 3.6e6);
   const [start, end] = [Math.min(...stamps), Math.max(...stamps) + stepMs];
-  let [low, high] = extent(lines.flatMap((l) => l.values));
+  let [low, high] = extent([...lines.flatMap((l) => l.values), ...bands.flatMap((b) => [...b.low, ...b.high])]);
   if (includeZero) low = Math.min(0, low);
   const x = (t) => left + ((t - start) / (end - start)) * (width - left - right);
   const y = (v) => top + (1 - (v - low) / (high - low)) * (height - top - bottom);
@@ -94,6 +105,7 @@ export function timeChart({ title, lines, shades = [], zone, now, unit, width, h
       if (x(t) + 40 < width) svg.append(shape("text", { x: x(t) + 3, y: height - 8 }, name));
     }
   });
+  for (const band of bands) svg.append(shape("path", { class: `spread ${band.kind}`, d: bandPath(band, x, y) }));
   for (const line of lines) {
     svg.append(shape("path", { class: line.kind, d: stepsPath(line.times, line.values, x, y, isStepped, stepMs) }));
   }

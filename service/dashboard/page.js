@@ -86,7 +86,7 @@ function drawPromise(plan) {
     id("promise-why").textContent = "No plan yet. A search runs on its cadence, or when asked: POST /v1/plans.";
     return;
   }
-  const { predicted = {}, references = {}, saving = {}, baseline, reason = "", forecast = {} } = plan.meta;
+  const { predicted = {}, references = {}, saving = {}, baseline, reason = "", forecast = {}, outside = [] } = plan.meta;
   const today = references[baseline] || {};
   const rows = Number.isFinite(saving[baseline]) ? [figure("energy saved", share(saving[baseline]), "", "against the own schedule")] : [];
   for (const [name, value] of Object.entries(predicted)) {
@@ -96,7 +96,7 @@ function drawPromise(plan) {
   put("promise", ...rows);
   const weather = forecast.outdoor_air_temperature ? ` Weather: ${forecast.outdoor_air_temperature}.` : "";
   const state = plan.is_in_force ? "" : " This plan is no longer in force.";
-  id("promise-why").textContent = `${when(plan.start)} to ${when(plan.end)}. ${sentence(reason)}${weather}${state}`;
+  id("promise-why").textContent = `${when(plan.start)} to ${when(plan.end)}. ${sentence(reason)}${weather}${state} ${outside.map((text) => sentence(words(text))).join(" ")}`;
 }
 
 function drawZones(zones) {
@@ -124,8 +124,11 @@ async function drawFit() {
     ask(`/v1/series?variable=${name}&start=${start}`), ask(`/v1/series?variable=${name}&start=${start}&end=${ahead}&kind=predicted`)]);
   const line = (answer, kind) => ({ times: answer.stamps.map(ms), values: scaledAll(answer.series[variable]), kind });
   const lines = [line(predicted, "predicted"), line(measured, "measured")];
-  put("fit", timeChart({ title: `${words(variable)}, measured and predicted`, lines, zone, now, unit: unitName(measured.series[variable].unit), width: widthOf("fit"), height: 260 }),
-    legend([["measured", "measured"], ["predicted", "predicted"]]));
+  const block = predicted.series[variable];
+  const end = (values) => (values || []).map((v) => (v === null ? NaN : scaled(v, block.unit)));
+  const bands = block.low ? [{ times: lines[0].times, low: end(block.low), high: end(block.high), kind: "predicted" }] : [];
+  put("fit", timeChart({ title: `${words(variable)}, measured and predicted`, lines, bands, zone, now, unit: unitName(measured.series[variable].unit), width: widthOf("fit"), height: 260 }),
+    legend([["measured", "measured"], ["predicted", "predicted"], ...(bands.length ? [["9 hours of 10 expected here", "spread", "fill"]] : [])]));
   const pairs = new Map(lines[0].times.map((t, i) => [t, lines[0].values[i]]));
   const errors = lines[1].times.map((t, i) => lines[1].values[i] - (pairs.get(t) ?? NaN)).filter(Number.isFinite);
   const rmse = Math.sqrt(errors.reduce((sum, e) => sum + e * e, 0) / errors.length);

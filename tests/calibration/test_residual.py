@@ -9,7 +9,7 @@ import pytest
 from building.errors import TooFewDataError
 from building.units import CO2, POWER, TEMPERATURE
 from building.variables import Role, Signature, Variable
-from calibration.residual import Fading, ResidualModel, correction, day_ahead_rmse, fit_residual
+from calibration.residual import Fading, ResidualModel, correction, day_ahead_rmse, fit_residual, site_spread, widen
 
 OUTPUTS = Signature(
     Variable("slow", TEMPERATURE, Role.INDOOR, -50, 50),
@@ -127,3 +127,31 @@ def test_residual_model_survives_json() -> None:
 def test_too_few_errors_are_refused() -> None:
     with pytest.raises(TooFewDataError, match="the errors"):
         fit_residual(errors().iloc[:50], OUTPUTS, "UTC")
+
+
+def test_intervals_of_one_building_are_widened_until_they_hold_its_recent_hours_and_still_hold_the_next() -> None:
+    outputs = Signature(
+        Variable("core_air_temperature", TEMPERATURE, Role.INDOOR, -10, 60),
+        Variable("fan_electricity", POWER, Role.CONSUMPTION, 0, 1e5),
+    )
+    rng = np.random.default_rng(3)
+    y = np.stack([np.full(2016, 21.0), np.where(np.arange(2016) % 24 < 8, 0.0, 2000.0)], axis=1)
+    half = np.array([0.3, 0.05]) * np.stack([np.ones(2016), y[:, 1]], axis=1)
+    errors = np.array([0.5, 0.1]) * np.stack([np.ones(2016), y[:, 1]], axis=1) * rng.normal(size=y.shape)
+    errors[rng.random(y.shape) < 0.05] = np.nan
+    recent, later = slice(0, 168), slice(168, None)
+    spread = site_spread(errors[recent], y[recent], (y - half)[recent], (y + half)[recent], outputs)
+    low, high = widen(y, half, half, spread, outputs)
+    inside = (low <= y + errors) & (y + errors <= high)
+    read = np.isfinite(errors)
+    for o in range(2):
+        assert inside[later, o][read[later, o]].mean() == pytest.approx(0.9, abs=0.05)
+    assert (high[y[:, 1] == 0, 1] == 0).all()  # what is certainly off stays off
+
+
+def test_a_sensor_that_said_nothing_leaves_the_intervals_as_the_bundle_gave_them() -> None:
+    outputs = Signature(Variable("core_air_temperature", TEMPERATURE, Role.INDOOR, -10, 60))
+    y = np.full((168, 1), 21.0)
+    assert site_spread(np.full((168, 1), np.nan), y, y - 0.3, y + 0.3, outputs).tolist() == [0.0]
+    low, high = widen(y, np.full_like(y, 0.3), np.full_like(y, 0.4), np.zeros(1), outputs)
+    np.testing.assert_allclose((low[0], high[0]), ([20.7], [21.4]))

@@ -12,7 +12,7 @@ from building.description import Building
 from building.errors import NotFiniteError
 from building.units import TEMPERATURE
 from building.variables import Role, Signature
-from proof.compare import chain_windows, groups_of, judge
+from proof.compare import chain_windows, groups_of, judge, within_bounds
 from proof.fresh import as_runs
 from simulation.rc import RcPredictor
 
@@ -150,5 +150,14 @@ def test_chains_that_all_failed_give_no_ratio_but_their_reasons(office: Building
 
 def test_runs_come_in_the_order_of_their_numbers_and_failures_apart(office: Building) -> None:
     runs = as_runs([outcome(office, 2, climate="usa_co_denver"), failure(1), outcome(office, 0)], office)
-    assert (runs.climate, runs.cpu_s, len(runs.failures)) == (("usa_il_chicago", "usa_co_denver"), 4.0, 1)
+    assert (runs.climate, runs.cpu_s, len(runs.failures)) == (("usa_il_chicago", "usa_co_denver"), (2.0, 2.0), 1)
     assert dataclasses.asdict(runs)["kind"] == ("schedule", "schedule")
+
+
+def test_a_run_outside_the_bounds_of_the_bundle_is_set_aside_with_the_reason(office: Building) -> None:
+    stormy = outcome(office, 0, climate="usa_co_boulder")
+    stormy.values[300, office.inputs.position("wind_speed")] = 31.0
+    runs = within_bounds(Answering(office), office, as_runs([stormy, outcome(office, 1)], office))
+    assert (len(runs), runs.climate, runs.cpu_s) == (1, ("usa_il_chicago",), (2.0,))
+    assert runs.failures[0][0] == "usa_co_boulder"
+    assert "wind_speed = 31 m/s lies outside 0 .. 25 m/s" in runs.failures[0][1]

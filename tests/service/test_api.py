@@ -291,3 +291,13 @@ def test_store_opened_elsewhere_sees_the_same(service) -> None:
     other = SqlStore(service.config.store.url.get_secret_value())
     assert other.counts()["plans"] == 1
     other.close()
+
+
+def test_a_predicted_output_has_an_interval_and_what_was_measured_has_none(client) -> None:
+    block = client.get("/v1/series?variable=zone_air_temperature&kind=predicted").json()["series"]["zone_air_temperature"]
+    known = [(low, v, high) for low, v, high in zip(block["low"], block["values"], block["high"], strict=True) if v is not None]
+    assert known and all(low <= v <= high for low, v, high in known) and any(low < high for low, _, high in known)
+    measured = client.get("/v1/series?variable=zone_air_temperature").json()["series"]["zone_air_temperature"]
+    assert measured["low"] is None and measured["high"] is None
+    weather = client.get("/v1/series?variable=outdoor_air_temperature&kind=predicted").json()["series"]
+    assert list(weather) == ["outdoor_air_temperature"] and weather["outdoor_air_temperature"]["low"] is None

@@ -43,7 +43,7 @@ def jobs_of(store: SqlStore, body, enter=None, limit_s: float = 20.0) -> Jobs:
 def test_result_of_a_job_and_the_end_of_its_journal_entry_enter_together(store: SqlStore) -> None:
     jobs = jobs_of(store, dict)
     job = jobs.start("plan", [("answer", 42)])
-    assert jobs.wait("plan", 20)
+    assert jobs.wait("plan", 90)
     assert store.get("result") == {"answer": 42}
     entry = store.jobs("plan")[0]
     assert (entry.id, entry.outcome) == (job, "done")
@@ -63,7 +63,7 @@ def test_hanging_job_is_killed_at_its_time_limit_and_the_next_may_start(store: S
     jobs = jobs_of(store, time.sleep, limit_s=1.0)
     jobs.start("plan", 60)
     child = jobs.running()["plan"].process.pid
-    assert jobs.wait("plan", 15)
+    assert jobs.wait("plan", 90)
     assert store.jobs()[0].outcome == "timed_out"
     assert "time limit of 1 s" in store.jobs()[0].log
     with pytest.raises(ProcessLookupError):
@@ -75,7 +75,7 @@ def test_hanging_job_is_killed_at_its_time_limit_and_the_next_may_start(store: S
 def test_crashing_job_is_failed_with_its_exit_code(store: SqlStore) -> None:
     jobs = jobs_of(store, os._exit)
     jobs.start("plan", 7)
-    assert jobs.wait("plan", 20)
+    assert jobs.wait("plan", 90)
     assert store.jobs()[0].outcome == "failed"
     assert "exit code 7" in store.jobs()[0].log
 
@@ -152,7 +152,7 @@ def test_job_killed_by_a_signal_is_failed_and_leaves_no_result(store: SqlStore) 
     jobs = jobs_of(store, time.sleep)
     jobs.start("plan", 60)
     os.kill(jobs.running()["plan"].process.pid, signal.SIGKILL)
-    assert jobs.wait("plan", 20)
+    assert jobs.wait("plan", 90)
     assert store.jobs()[0].outcome == "failed"
     assert "-9" in store.jobs()[0].log
     assert store.get("result") is None
@@ -187,7 +187,7 @@ def test_child_that_ended_but_is_not_reaped_yet_is_not_called_hanging() -> None:
 def test_error_in_a_job_is_in_the_journal_with_its_traceback(store: SqlStore) -> None:
     jobs = jobs_of(store, int)
     jobs.start("plan", "no number")
-    assert jobs.wait("plan", 20)
+    assert jobs.wait("plan", 90)
     assert store.jobs()[0].outcome == "failed"
     assert "ValueError" in store.jobs()[0].log and "no number" in store.jobs()[0].log
 
@@ -195,7 +195,7 @@ def test_error_in_a_job_is_in_the_journal_with_its_traceback(store: SqlStore) ->
 def test_setwise_error_in_a_job_is_a_refusal_with_its_sentence(store: SqlStore) -> None:
     jobs = jobs_of(store, Cadence.parse)
     jobs.start("plan", "now and then")
-    assert jobs.wait("plan", 20)
+    assert jobs.wait("plan", 90)
     assert store.jobs()[0].outcome == "refused"
     assert "'now and then' is not one" in store.jobs()[0].log
 
@@ -208,7 +208,7 @@ def test_result_that_cannot_be_stored_is_a_failed_job_with_nothing_kept(store: S
 
     jobs = jobs_of(store, dict, enter=half)
     jobs.start("plan", [("answer", 42)])
-    assert jobs.wait("plan", 20)
+    assert jobs.wait("plan", 90)
     assert store.get("result") is None
     assert store.jobs()[0].outcome == "failed" and "disk is full" in store.jobs()[0].log
 
@@ -248,7 +248,7 @@ if __name__ == "__main__":
     assert [j.outcome for j in store.interrupt_jobs(NOW)] == ["interrupted"]
     jobs = jobs_of(store, dict)
     jobs.start("plan", [("answer", 1)])
-    assert jobs.wait("plan", 20)
+    assert jobs.wait("plan", 90)
     assert [j.outcome for j in store.jobs()] == ["done", "interrupted"]
     store.close()
 

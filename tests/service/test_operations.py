@@ -220,3 +220,21 @@ def test_what_was_measured_or_forecast_outside_the_bounds_is_brought_inside_and_
     store.add_forecast(pd.DataFrame({"outdoor_air_temperature": -80.0}, index=hours), NOW - pd.Timedelta(hours=1))
     said = plan_of(site)["plan"]["meta"]["outside"]
     assert len(said) == 1 and said[0].startswith("outdoor_air_temperature of the forecast: in 168 of 168 h outside")
+
+
+def test_predictions_come_with_intervals_that_are_kept_and_hold_the_week_they_were_made_from(site) -> None:
+    _, store, building, predictor = site
+    result = plan_of(site)
+    predicted = result["predicted"]
+    names = list(predictor.outputs.names)
+    values, low, high = (predicted[[f"{n}{end}" for n in names]].to_numpy() for end in ("", ".low", ".high"))
+    assert (low <= values).all() and (values <= high).all()
+    measured = measured_series(store, building, predictor.outputs, predicted.index[0], NOW.floor("h")).frame[names].to_numpy()
+    past = slice(0, len(measured))
+    counts = np.isfinite(measured) & (high[past] > low[past])
+    inside = (low[past] <= measured) & (measured <= high[past])
+    shares = [inside[counts[:, o], o].mean() for o in range(len(names)) if counts[:, o].sum() > 100]
+    assert len(shares) > 3 and min(shares) >= 0.88
+    operations.enter_plan(store, store.start_job("plan", NOW), result, NOW)
+    kept = store.forecast(["zone_air_temperature.low"], NOW, NOW + pd.Timedelta(hours=24), at=NOW)
+    assert kept.notna().all().all()
