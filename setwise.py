@@ -17,6 +17,7 @@ import math
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ ACCURACY = (
     "total_error_median",
 )  # fmt: skip
 """Figures of a metamodel that stand on every last line, in this order."""
+
+LINE_EVERY_S = 60
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,15 @@ def simulate(a: argparse.Namespace) -> Answer:
             require("cluster", "simulate --cluster")
         campaign = Campaign(a.building, a.runs, a.windows, a.seed)
         with cluster_map(a.cluster) if a.cluster else local_map(a.workers) as spread, progress_bar(a, "simulations") as progress:
-            run_campaign(campaign, a.out, spread, lambda done, total, failed, _left_s: progress(done, total, f"{failed} failed"))
+
+            def show(done: int, total: int, failed: int, left_s: float) -> None:
+                rate = f", {60 * (total - done) / left_s:.1f} a minute" if left_s > 0 else ""
+                progress(done, total, f"{failed} failed{rate}", left_s)
+
+            try:
+                run_campaign(campaign, a.out, spread, show)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(f"finished runs are kept in {a.out}; the same command goes on from there") from None
     dataset = export(a.out)
     failed = failures(a.out)
     table = Table("failures", ("number", "climate", "reason"), [(f["number"], f["climate"], f["reason"]) for f in failed])
@@ -664,10 +675,13 @@ Progress = Callable[..., None]
 def stage_bars(a: argparse.Namespace) -> Iterator[Callable[[str, int | None], Progress]]:
     """Give a function ``(label, total)`` that draws a bar on stderr and returns ``advance(done, total=None, note="", ...)``.
 
-    Silent with --json or --quiet.
+    Silent with --json or --quiet; where stderr is a file, a line a minute instead of a bar.
     """
     if a.json or a.quiet:
         yield lambda *_label: lambda *_args, **_more: None
+        return
+    if not sys.stderr.isatty():
+        yield lambda label, _total: lines_of(label)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -678,7 +692,7 @@ def stage_bars(a: argparse.Namespace) -> Iterator[Callable[[str, int | None], Pr
         TimeRemainingColumn(compact=True), TextColumn("{task.fields[note]}"),
     )  # fmt: skip
     is_moving = False
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    with Bars(*columns, console=Console(stderr=True), speed_estimate_period=300) as bars:  # runs of 30 s make no rate in 30 s
 
         def open_stage(label: str, total: int | None) -> Progress:
             task = bars.add_task(label, total=total, note="")
@@ -696,6 +710,22 @@ def stage_bars(a: argparse.Namespace) -> Iterator[Callable[[str, int | None], Pr
             for task in [] if is_moving else bars.task_ids:
                 bars.remove_task(task)  # refused before anything moved: the sentence alone says it
             raise
+
+
+def lines_of(label: str) -> Progress:
+    """Give the `advance` of a stage that is told in lines: at most one a minute, and the last."""
+    told_s = time.monotonic()
+
+    def advance(done: float, total: float | None = None, note: str = "", left_s: float | None = None, *_more: object) -> None:
+        nonlocal told_s
+        if time.monotonic() - told_s < LINE_EVERY_S and done != total:
+            return
+        told_s = time.monotonic()
+        of = "" if total is None else f" of {total:g}"
+        left = f", {left_s / 60:.0f} min left" if left_s else ""
+        print(f"{label}: {done:g}{of}{', ' if note else ''}{note}{left}", file=sys.stderr, flush=True)
+
+    return advance
 
 
 @contextmanager
@@ -755,8 +785,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `setwise bundle ... | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        print("setwise: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as e:
+        print(f"setwise: interrupted{''.join(f'; {said}' for said in e.args)}", file=sys.stderr)
         return 130
     except (SetwiseError, OSError) as e:
         if a.debug:

@@ -151,11 +151,12 @@ def brought_inside(frame: pd.DataFrame, signature: Signature) -> tuple[pd.DataFr
     said = {}
     for v in signature.only(inside.columns):
         series = inside[v.name]
-        over = np.maximum(v.low - series, series - v.high)
+        over = np.maximum(v.low - series, series - v.high).to_numpy()
         n_far = int((over > SLACK * (v.high - v.low)).sum())
         if n_far:
+            worst = series.iloc[int(np.nanargmax(over))]
             said[v.name] = (
-                f"in {n_far} of {len(series)} h outside {v.low:g} .. {v.high:g} {v.quantity.unit} (worst {series[over.idxmax()]:g}), "
+                f"in {n_far} of {len(series)} h outside {v.low:g} .. {v.high:g} {v.quantity.unit} (worst {worst:g}), "
                 "which the bundle was trained on; taken as the bound there"
             )
         inside[v.name] = series.clip(v.low, v.high)

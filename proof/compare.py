@@ -112,7 +112,8 @@ class Chain:
 
     Attributes:
         windows: figures of each window ("chained"), and of the same window given only a week of past ("alone").
-        ratio: temperature RMSE of the last chained window over the first.
+        ratio: temperature RMSE of the last chained window over the first; seasons and settings differ between the two.
+        over_alone: temperature RMSE of the last chained window over the same window alone: what the chain itself adds.
         gap: largest difference between chained windows and the whole in one go, in spreads of the output.
         n_runs: chains compared.
         failures: climate and reason of each run that failed.
@@ -120,6 +121,7 @@ class Chain:
 
     windows: dict[str, Figures]
     ratio: float
+    over_alone: float
     gap: float
     n_runs: int
     failures: tuple[tuple[str, str], ...]
@@ -254,7 +256,7 @@ def chain_windows(predictor: Predictor, building: Building, runs: Runs) -> Chain
         NotFiniteError: the predictor answers what is no number.
     """
     if not len(runs):
-        return Chain({}, float("nan"), float("nan"), 0, runs.failures)
+        return Chain({}, float("nan"), float("nan"), float("nan"), 0, runs.failures)
     outputs = predictor.outputs
     x_btc = runs.x_nti[:, :, building.inputs.positions(predictor.inputs.names)]
     true = runs.y_nto[:, SPIN_UP_H:, building.outputs.positions(outputs.names)]
@@ -267,11 +269,15 @@ def chain_windows(predictor: Predictor, building: Building, runs: Runs) -> Chain
     for how, pred in (("chained", chained), ("alone", alone)):
         groups = {f"window {w + 1} {how}": number == w for w in range(number.max() + 1)}
         windows |= apart(true, pred, outputs, groups)
-    first, last = (windows[f"window {w + 1} chained"].get("temperature_rmse_k", float("nan")) for w in (0, number.max()))
+    n = number.max() + 1
+    first, last, last_alone = (
+        windows[f"window {name}"].get("temperature_rmse_k", float("nan")) for name in ("1 chained", f"{n} chained", f"{n} alone")
+    )
     spread = np.maximum(true.std(axis=(0, 1)), 1e-30)
     return Chain(
         windows=windows,
         ratio=last / first if first else float("nan"),
+        over_alone=last / last_alone if last_alone else float("nan"),
         gap=float((np.abs(chained - whole) / spread).max()),
         n_runs=len(runs),
         failures=runs.failures,

@@ -63,6 +63,12 @@ class Evaluation:
         """Return the figures that the bars are about: those of the training climates, and the ratio of the held-out ones."""
         return (self.training or self.judged).figures() | self._held_out()
 
+    def _chained(self) -> Figures:
+        if self.chain is None:
+            return {}
+        chain = self.chain
+        return {"chained_ratio": chain.ratio, "chained_over_alone": chain.over_alone, "chained_gap": chain.gap}
+
     def _held_out(self) -> Figures:
         return {"held_out_ratio": max(self.ratios.values())} if self.ratios else {}
 
@@ -77,7 +83,7 @@ class Evaluation:
         met, n_judged = counts(self.to_judge())
         return {
             **self.judged.figures(),
-            **({"chained_ratio": self.chain.ratio, "chained_gap": self.chain.gap} if self.chain else {}),
+            **self._chained(),
             **self._held_out(),
             "speedup": self.speedup,
             "runs": len(self.judged.runs),
@@ -248,7 +254,6 @@ sum of errors so far over the total of 28 days: errors that cancel show there.
 """How the tables are to be read."""
 
 GROUP_COLUMNS = {
-    "runs": "runs",
     "hours": "hours",
     "temperature_rmse_k": "T RMSE K",
     "temperature_bias_k": "T bias K",
@@ -265,7 +270,13 @@ GROUP_COLUMNS = {
 
 def _group_rows(groups: Mapping[str, Figures]) -> Rows:
     keys = [k for k in GROUP_COLUMNS if any(k in f for f in groups.values())]
-    return ("group", *(GROUP_COLUMNS[k] for k in keys)), [(name, *(f.get(k) for k in keys)) for name, f in groups.items()]
+    rows: list[tuple[object, ...]] = [(name, *(_short(f.get(k)) for k in keys)) for name, f in groups.items()]
+    return ("group", *(GROUP_COLUMNS[k] for k in keys)), rows
+
+
+def _short(value: float | None) -> float | None:
+    """Return three significant digits, so that a wide table fits; `Evaluation.details` has them all."""
+    return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
 def _flat_rows(what: str, found: Mapping[str, Figures]) -> Rows:

@@ -1,7 +1,8 @@
 """Work as child processes: spawned, limited in time and memory, one at a time per kind, written in a journal.
 
 The result comes back through a pipe and enters the store in one transaction together with the end of its journal entry; only
-compaction writes from the child, in steps that are whole each. Whatever kills the child (a crash, the time limit, the end of the service) leaves nothing half-done.
+compaction writes from the child, in steps that are whole each. Whatever kills the child (a crash, its limits, the end of the
+service) leaves nothing half-done.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ import random
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,10 +201,7 @@ class MqttLink:
             closed.set()
 
         def received(_c: paho.Client, _u: Any, m: paho.MQTTMessage) -> None:
-            try:
-                topic = m.topic
-            except UnicodeDecodeError:  # paho hands over invalid UTF-8 and raises only here
-                topic = "(a topic that is not UTF-8)"
+            topic = _topic(m)
             try:
                 self.on_message(Message(topic, bytes(m.payload), m.qos, m.retain, self.n_connections, m.mid))
             except Exception:  # it would end paho's thread; unacknowledged, the broker sends the message again
@@ -217,9 +215,8 @@ class MqttLink:
         try:
             self._client = client
             if self.config.version == "5":
-                properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+                properties = _receive_maximum(self.config)
                 properties.SessionExpiryInterval = min(int(self.config.session_expiry_h * 3600), 0xFFFFFFFF)
-                properties.ReceiveMaximum = self.config.inflight
                 client.connect(
                     self.config.host, self.config.port, self.config.keepalive_s, clean_start=False, properties=properties
                 )
@@ -243,23 +240,8 @@ class MqttLink:
         return reason
 
     def _make_client(self) -> paho.Client:
-        is_v5 = self.config.version == "5"
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self.client_id,
-            clean_session=None if is_v5 else False,
-            protocol=MQTTProtocolVersion.MQTTv5 if is_v5 else MQTTProtocolVersion.MQTTv311,
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
-        client.connect_timeout = 5.0
+        client = _client(self.config, self.client_id, self._tls, is_clean=False)
         client.will_set(self.status_topic, "offline", qos=1, retain=True)
-        if self.config.username is not None:
-            client.username_pw_set(
-                self.config.username, None if self.config.password is None else self.config.password.get_secret_value()
-            )
-        if self._tls is not None:
-            client.tls_set_context(self._tls)
         return client
 
     def _change_state(self, state: str, reason: str) -> None:
@@ -271,6 +253,121 @@ class MqttLink:
             log.info("broker %s: connected", place)
         else:
             log.warning("%s", BrokerError(host=self.config.host, port=self.config.port, reason=reason))
+
+
+def listen(config: MqttSection, topics: Sequence[str], seconds: float, on_message: Callable[[str, bytes, bool], None]) -> None:
+    """Hear what is said on `topics` for some seconds, as a guest: no session, no will, nothing sent.
+
+    Args:
+        config: broker and credentials.
+        topics: filters.
+        seconds: how long.
+        on_message: called with topic, payload and whether the broker remembered it.
+
+    Raises:
+        BrokerError: no broker there, or it refuses.
+    """
+    with _guest(config, topics, lambda m: on_message(_topic(m), bytes(m.payload), m.retain), is_manual=False):
+        time.sleep(seconds)
+
+
+def count_in_flight(config: MqttSection, building: str, wanted: int, patience_s: float = 2.0) -> int:
+    """Return how many messages, at most `wanted`, the broker sends before the first is acknowledged.
+
+    They go to a topic of their own and are acknowledged in the end.
+
+    Args:
+        config: broker and credentials.
+        building: part of the topic.
+        wanted: how many are tried.
+        patience_s: silence after which no more is expected.
+
+    Raises:
+        BrokerError: no broker there, or it refuses.
+    """
+    topic, heard = f"{config.root}/{building}/doctor", [0]
+
+    def hear(_message: paho.MQTTMessage) -> None:
+        heard[0] += 1
+
+    with _guest(config, [topic], hear, is_manual=True) as client:
+        for _ in range(wanted):
+            client.publish(topic, b"?", qos=1)
+        before, deadline = -1, time.monotonic() + 10 * patience_s
+        while heard[0] < wanted and heard[0] != before and time.monotonic() < deadline:
+            before = heard[0]
+            time.sleep(patience_s)
+    return heard[0]
+
+
+@contextmanager
+def _guest(
+    config: MqttSection, topics: Sequence[str], hear: Callable[[paho.MQTTMessage], None], is_manual: bool
+) -> Iterator[paho.Client]:
+    """Give a connected client with a name of its own that the broker forgets afterwards."""
+    ready, refusal = threading.Event(), ""
+
+    def connected(c: paho.Client, _u: Any, _f: paho.ConnectFlags, code: ReasonCode, _p: Properties | None) -> None:
+        nonlocal refusal
+        if code.is_failure:
+            refusal = f"the broker refuses us: {code}"
+            ready.set()
+        else:
+            c.subscribe([(t, 1) for t in topics])
+
+    client = _client(
+        config, f"setwise-guest-{random.randrange(16**8):08x}", _tls(config) if config.is_tls else None, is_clean=True
+    )
+    client.manual_ack_set(is_manual)
+    client.on_connect = connected
+    client.on_subscribe = lambda *_: ready.set()
+    client.on_message = lambda _c, _u, m: hear(m)
+    try:
+        if config.version == "5":
+            client.connect(config.host, config.port, config.keepalive_s, properties=_receive_maximum(config))
+        else:
+            client.connect(config.host, config.port, config.keepalive_s)
+    except (OSError, ValueError) as e:
+        raise BrokerError(host=config.host, port=config.port, reason=f"{type(e).__name__}: {e}") from e
+    client.loop_start()
+    try:
+        if not ready.wait(10) or refusal:
+            raise BrokerError(host=config.host, port=config.port, reason=refusal or "it does not answer")
+        yield client
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def _client(config: MqttSection, client_id: str, tls: ssl.SSLContext | None, is_clean: bool) -> paho.Client:
+    is_v5 = config.version == "5"
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=client_id,
+        clean_session=None if is_v5 else is_clean,
+        protocol=MQTTProtocolVersion.MQTTv5 if is_v5 else MQTTProtocolVersion.MQTTv311,
+        reconnect_on_failure=False,
+        manual_ack=True,
+    )
+    client.connect_timeout = 5.0
+    if config.username is not None:
+        client.username_pw_set(config.username, None if config.password is None else config.password.get_secret_value())
+    if tls is not None:
+        client.tls_set_context(tls)
+    return client
+
+
+def _receive_maximum(config: MqttSection) -> Properties:
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.ReceiveMaximum = config.inflight
+    return properties
+
+
+def _topic(message: paho.MQTTMessage) -> str:
+    try:
+        return message.topic
+    except UnicodeDecodeError:  # paho hands over invalid UTF-8 and raises only here
+        return "(a topic that is not UTF-8)"
 
 
 def _tls(config: MqttSection) -> ssl.SSLContext:

@@ -160,6 +160,35 @@ def test_ctrl_c_ends_with_130(a_verb: Any, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == "setwise: interrupted\n"
 
 
+def test_an_interrupted_campaign_says_that_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    stand_in(monkeypatch, "simulation.campaign", "run_campaign", None).side_effect = KeyboardInterrupt
+    assert main(["simulate", "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == (
+        f"setwise: interrupted; finished runs are kept in {tmp_path}; the same command goes on from there\n"
+    )
+
+
+@pytest.mark.parametrize(("every_s", "n_lines"), [(0, 6), (60, 1)])
+def test_in_a_log_file_progress_is_a_line_now_and_then_and_the_last(
+    every_s: float, n_lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(setwise, "LINE_EVERY_S", every_s)
+
+    def run(_campaign: object, _folder: Path, _spread: object, progress: Callable[[int, int, int, float], None]) -> None:
+        for done in range(1, 7):
+            progress(done, 6, 1, 120.0 * (6 - done))
+
+    stand_in(monkeypatch, "simulation.campaign", "run_campaign", None).side_effect = run
+    dataset = type("Dataset", (), {"origin": {"runs": 6, "core_hours": 0.01}, "__len__": lambda _: 18})()
+    stand_in(monkeypatch, "simulation.campaign", "export", dataset)
+    assert main(["simulate", "--runs", "6", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == n_lines and said[-1] == "simulations: 6 of 6, 1 failed"
+    assert n_lines == 1 or said[2] == "simulations: 3 of 6, 1 failed, 0.5 a minute, 6 min left"
+
+
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     done = subprocess.run(
         f"{sys.executable} setwise.py points medium_office --json | head -c 10",

@@ -211,7 +211,7 @@ def test_a_killed_run_goes_on_where_it_stopped(
     asked = [str(tmp_path / "dataset"), "--budget-s", "0.01", "--only", "linear,linear_lagged", "--out", str(out)]
     main([*asked, "--seeds", "1", "--json"])
     first = json.loads(capsys.readouterr().out)["rivals"]
-    out.write_text(out.read_text() + '\n{"identity": {"cut')  # what a kill leaves
+    out.write_text(out.read_text() + '\n{"dataset": "cut')  # what a kill leaves
     main([*asked, "--seeds", "1,2"])
     table = capsys.readouterr().out
     rows = [json.loads(text) for text in out.read_text().splitlines() if text.endswith("}")]

@@ -126,6 +126,7 @@ def test_chained_windows_show_an_error_that_grows(office: Building) -> None:
     chain = chain_windows(Answering(office, drifts), office, runs)
     first, last = (np.sqrt(np.mean((0.001 * np.arange(s, s + 672)) ** 2)) for s in (168, 168 + 2 * 672))
     assert chain.ratio == pytest.approx(last / first, rel=1e-3)
+    assert chain.over_alone == pytest.approx(last / first, rel=1e-3)
     assert chain.gap == 0
     alone = chain.windows["window 3 alone"]["temperature_rmse_k"]
     assert alone == pytest.approx(chain.windows["window 1 chained"]["temperature_rmse_k"], rel=1e-3)

@@ -22,10 +22,11 @@ from building.description import load_building
 from building.errors import BrokerError
 from proof.broker import Broker, BrokerTls, find_mosquitto, start_broker
 from proof.site import Site
+from service import doctor
 from service.clock import TurnedClock
-from service.config import IngestSection, MqttSection, PublishSection
+from service.config import Config, IngestSection, MqttSection, PublishSection
 from service.ingest import Ingest
-from service.mqtt import Message, MqttLink
+from service.mqtt import Message, MqttLink, count_in_flight
 from service.points import Points
 from service.publish import Publisher
 from service.store import SqlStore
@@ -431,3 +432,80 @@ def test_kill_9_of_the_service_loses_nothing_that_a_persistent_broker_took(tmp_p
             child.wait(5)
         sensors.close()
         status.close()
+
+
+@pytest.mark.faults
+@needs_mosquitto
+def test_kill_9_between_receipt_and_commit_loses_nothing(tmp_path: Path, store: SqlStore) -> None:
+    url, told = f"sqlite:///{tmp_path / 'setwise.db'}", tmp_path / "received"
+    code = f"""
+        import sys, time
+        import pandas as pd
+        from building.description import load_building
+        from service.clock import TurnedClock
+        from service.config import IngestSection, MqttSection
+        from service.ingest import Ingest
+        from service.mqtt import MqttLink
+        from service.points import load_points
+        from service.store import SqlStore
+        points = load_points(load_building("medium_office"))
+        out = open({str(told)!r}, "a")
+        def hear(m):
+            ingest.take(m)
+            print(m.mid, file=out, flush=True)
+        link = MqttLink(MqttSection(host="127.0.0.1", port=PORT), "medium_office", points.subscriptions, hear)
+        config = IngestSection(commit_s=float(sys.argv[1]), commit_readings=5000)
+        clock = TurnedClock(pd.Timestamp("2026-01-08T16:00Z"))
+        ingest = Ingest(points, SqlStore({url!r}), clock, config, link.acknowledge, lambda t, p: None)
+        ingest.start()
+        link.start()
+        time.sleep(120)
+    """
+    with start_broker(kind="mosquitto") as broker:
+        command = [sys.executable, "-c", textwrap.dedent(code).replace("PORT", str(broker.port))]
+        child = subprocess.Popen([*command, "60"], cwd=ROOT)
+        sensors, n, topic = (
+            Other(broker.port, "setwise/medium_office/status"),
+            50,
+            "setwise/medium_office/core_mid_air_temperature",
+        )
+        assert until(lambda: len(sensors.heard) > 0, 60)
+        time.sleep(0.5)  # subscribed
+        t0 = pd.Timestamp("2026-01-07T10:00Z")
+        for i in range(n):
+            sensors.client.publish(topic, json.dumps({"value": 21.0, "time": (t0 + pd.Timedelta(seconds=i)).isoformat()}), qos=1)
+        try:
+            assert until(lambda: told.exists() and len(told.read_text().split()) >= n, 60)  # received, and nothing committed
+            assert store.counts()["readings"] == 0
+        finally:
+            child.send_signal(signal.SIGKILL)
+            child.wait(5)
+        child = subprocess.Popen([*command, "0.1"], cwd=ROOT)
+        try:
+            assert until(lambda: len(store.series(["core_mid_air_temperature"], t0, t0 + pd.Timedelta(hours=1))) == n, 60)
+        finally:
+            child.send_signal(signal.SIGKILL)
+            child.wait(5)
+        sensors.close()
+
+
+# -- messages in flight
+
+
+@needs_mosquitto
+def test_broker_is_asked_how_many_messages_it_sends_at_once() -> None:
+    with start_broker(kind="mosquitto") as broker:
+        few = MqttSection(host="127.0.0.1", port=broker.port, version="5", inflight=7)
+        assert count_in_flight(few, "office", wanted=30) == 7  # the receive maximum we ask for binds the broker
+        many = MqttSection(host="127.0.0.1", port=broker.port)
+        assert count_in_flight(many, "office", wanted=300) == 300
+
+
+def test_doctor_names_a_broker_that_sends_too_few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "count_in_flight", lambda mqtt, building, wanted: 20)
+    config = Config(ingest=IngestSection(commit_readings=10_000))
+    (found,) = (f for f in doctor.examine(config) if f.what == "messages in flight")
+    assert not found.is_good and "it sends 20 messages before the first is acknowledged" in found.fact
+    assert "Raise max_inflight_messages at the broker, or lower commit_readings to 20" in found.fact
+    (found,) = (f for f in doctor.examine(Config()) if f.what == "messages in flight")
+    assert found.is_good
