@@ -38,12 +38,14 @@ if TYPE_CHECKING:
 
     from building.description import Building
     from models.runtime.session import OnnxPredictor
+    from service.store import SqlStore
 
 EXTRAS = {
     "simulate": ("pyenergyplus",),
     "train": ("torch", "onnx", "onnxscript"),
     "demo": ("pyenergyplus", "amqtt"),
     "cluster": ("distributed",),
+    "export": ("pyarrow",),
 }
 """What each extra of pyproject.toml brings; a verb that needs one says so before it starts."""
 
@@ -109,7 +111,7 @@ def verb(
     """Make a function a verb: its name is the verb's, its docstring the help."""
 
     def register(run: Callable[[argparse.Namespace], Answer]) -> Callable[[argparse.Namespace], Answer]:
-        VERBS[run.__name__] = Verb(run, run.__doc__ or "", example, options, needs)
+        VERBS[run.__name__.replace("_", "-")] = Verb(run, run.__doc__ or "", example, options, needs)
         return run
 
     return register
@@ -136,6 +138,14 @@ def scheduler(text: str) -> str:
     if not re.fullmatch(r"\w+://[^/\s]+:\d+/?", text):
         raise argparse.ArgumentTypeError(f"'{text}' is no address like tcp://host:8786")
     return text
+
+
+def broker_address(text: str) -> tuple[str, int]:
+    """Return host and port of a broker."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise argparse.ArgumentTypeError(f"'{text}' is no address like localhost:1883")
+    return host, int(port)
 
 
 BUNDLE = option("bundle", type=Path, nargs="?", default=Path("bundles/medium_office"), help="folder of a bundle (%(default)s)")
@@ -424,19 +434,37 @@ def replay(a: argparse.Namespace) -> Answer:
 
 
 @verb(
-    "setwise points medium_office --bundle bundles/medium_office",
-    BUILDING,
+    "setwise points discover medium_office --broker localhost:1883 --seconds 60 --out points.toml",
+    option(
+        "what",
+        nargs="*",
+        metavar="[discover] [BUILDING]",
+        help="listen and propose a file; a folder of buildings/ (medium_office)",
+    ),
     option("--points", type=Path, help="points file; that of the building without it"),
     option("--bundle", type=Path, help="ask only for what this bundle still needs"),
+    option(
+        "--broker",
+        type=broker_address,
+        default=None,
+        metavar="HOST:PORT",
+        help="discover: where to listen; that of --config without it",
+    ),
+    option("--seconds", type=number(0.1, 86400, float), default=60.0, help="discover: how long (%(default)s)"),
+    option("--out", type=Path, help="discover: write the proposal here; without it, it is printed"),
+    CONFIG,
 )
 def points(a: argparse.Namespace) -> Answer:
-    """Check a points file and show which topic carries which variable; what a bundle needs and nobody measures is missing."""
+    """Check a points file and show which topic carries which variable, and what nobody measures; or listen and propose one."""
     from building.description import load_building
     from building.sun import BEAM_COLUMNS
     from building.variables import Role
     from service.points import load_points
 
-    building = load_building(a.building)
+    is_discovery = a.what[:1] == ["discover"]
+    building = load_building((a.what[is_discovery:] or ["medium_office"])[0])
+    if is_discovery:
+        return discovered(building, a)
     found = load_points(building, a.points)
     inputs = opened(a.bundle)[1].inputs if a.bundle else building.inputs
     wanted = [v for v in inputs.having(Role.WEATHER, Role.OCCUPANCY) if v.name not in BEAM_COLUMNS]
@@ -450,6 +478,22 @@ def points(a: argparse.Namespace) -> Answer:
         [Table("points", ("variable", "topic", "path", "unit"), rows), Table("commands", ("setting", "topic"), told)],
         is_good=not missing and not mute,
     )
+
+
+def discovered(building: Building, a: argparse.Namespace) -> Answer:
+    """Listen to a broker and propose a points file."""
+    from service.config import load_config
+    from service.discover import candidates, hear, propose
+
+    broker = load_config(a.config).mqtt
+    if a.broker:
+        broker = broker.model_copy(update={"host": a.broker[0], "port": a.broker[1]})
+    seen = hear(broker, a.seconds)
+    text = propose(building, seen)
+    if a.out:
+        a.out.write_text(text, encoding="utf-8")
+    facts = {"topics": len(seen), "numbers": len(candidates(seen)), "points": text.count("\n[points."), "out": a.out}
+    return Answer(facts, text="" if a.out else text, details={"proposal": text})
 
 
 @verb("setwise bundle bundles/medium_office", BUNDLE)
@@ -480,25 +524,127 @@ def bundle(a: argparse.Namespace) -> Answer:
 @verb("setwise serve --config service.toml", CONFIG)
 def serve(a: argparse.Namespace) -> Answer:
     """Run the service of one building: MQTT, calibration and planning jobs, guard, HTTP API and page; until told to stop."""
-    import logging
-
     from service.app import serve as run_service
     from service.config import load_config
+    from service.logs import speak
 
-    level = logging.DEBUG if a.debug else logging.INFO
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    run_service(load_config(a.config), lambda sentence: print(sentence, flush=True))
+    config = load_config(a.config)
+    speak("debug" if a.debug else config.log.level, config.log.format)
+    run_service(config, lambda sentence: print(sentence, flush=True))
     return Answer({"stopped": True})
 
 
-@verb("setwise token --config service.toml", CONFIG)
+@verb(
+    "setwise token create --name 'wall screen' --role viewer --days 365",
+    option("what", nargs="?", choices=("create", "list", "revoke"), default="create", help="what to do (%(default)s)"),
+    option("--name", help="whose token it is (create); id or name of the token to void (revoke)"),
+    option("--role", choices=("viewer", "operator", "admin"), default="admin", help="what it may (%(default)s)"),
+    option("--days", type=number(0.01, 3650, float), help="until it expires; never without it"),
+    CONFIG,
+)
 def token(a: argparse.Namespace) -> Answer:
-    """Make a new access token, print it once, and void the old one."""
-    from service.access import make_token
+    """Make an access token and print it once, list those there are, or void one at once; the service may run meanwhile."""
+    from service.access import create_token, make_token, revoke_token, tokens
     from service.config import load_config
 
     file = load_config(a.config).api.token_file
-    return Answer({"token": make_token(file), "token_file": file})
+    if a.what == "create":
+        made = create_token(file, a.name, a.role, a.days)[1] if a.name else make_token(file, a.role)
+        return Answer({"token": made, "token_file": file})
+    if a.what == "revoke":
+        void = revoke_token(file, a.name or "")
+        return Answer({"revoked": void.name, "id": void.id})
+    known = tokens(file)
+    rows = [(t.id, t.name, t.role, t.made[:10], (t.expires or "never")[:10], (t.revoked or "no")[:10]) for t in known]
+    return Answer({"tokens": len(known)}, [Table("tokens_known", ("id", "name", "role", "made", "expires", "revoked"), rows)])
+
+
+@verb(
+    "setwise audit-log verify --config service.toml",
+    option("what", nargs="?", choices=("verify", "show"), default="verify", help="what to do (%(default)s)"),
+    option("--head", help="a head noted elsewhere (NUMBER:HASH): the log must still hold that entry"),
+    option("--limit", type=number(1), default=50, help="entries to show (%(default)s)"),
+    CONFIG,
+)
+def audit_log(a: argparse.Namespace) -> Answer:
+    """Look over the log of who did what for entries that were changed, taken out or cut off; or show the newest entries."""
+    import pandas as pd
+
+    from service.audit import AuditLog, note_beside
+    from service.config import load_config
+    from service.store import SqlStore
+    from service.store.acts import Acts
+
+    config = load_config(a.config)
+    store = SqlStore(config.store.url.get_secret_value())
+    try:
+        log = AuditLog(Acts(store), note_beside(config.api.token_file))
+        verdict = log.verify(a.head)
+        entries = log.entries(limit=a.limit) if a.what == "show" else []
+    finally:
+        store.close()
+    rows = [(e.seq, pd.Timestamp(e.at, unit="ms", tz="UTC"), e.who, e.role, e.action, e.target, e.detail) for e in entries]
+    tables = [Table("entries", ("seq", "at", "who", "role", "action", "target", "detail"), rows)] if rows else []
+    tables += [Table("faults", ("fault",), [(f,) for f in verdict.faults])] if verdict.faults else []
+    facts = {"n": verdict.n, "head": str(verdict.head), "is_whole": not verdict.faults}
+    return Answer(facts, tables, is_good=not verdict.faults)
+
+
+@verb(
+    "setwise sign bundles/medium_office --key signing.key",
+    BUNDLE,
+    option("--key", type=Path, required=True, help="file of the private key; keep it off the gateway"),
+    option("--make-key", action="store_true", help="make the key first, and print the public key for service.toml"),
+)
+def sign(a: argparse.Namespace) -> Answer:
+    """Sign a bundle with ed25519, for gateways whose service.toml names the public key ([bundle] public_key)."""
+    from service.signing import make_key, sign_bundle
+
+    if a.make_key:
+        make_key(a.key)
+    return Answer({"bundle": a.bundle, "public_key": sign_bundle(a.bundle, a.key)})
+
+
+@verb(
+    "setwise install bundles/new --config service.toml",
+    option("source", type=Path, help="folder of the new bundle"),
+    CONFIG,
+)
+def install(a: argparse.Namespace) -> Answer:
+    """Verify a bundle (signature, checksums, building) and put it where the service reads it; the former one stays beside it."""
+    from building.description import load_building
+    from service.config import load_config
+    from service.signing import install as put_in_place
+
+    config = load_config(a.config)
+    name = load_building(config.building.name).name
+    found = put_in_place(a.source, config.building.bundle, config.bundle.public_key, name)
+    return Answer({"bundle": found.folder, "created": found.created, "is_signed": bool(config.bundle.public_key)})
+
+
+@verb("setwise rollback --config service.toml", CONFIG)
+def rollback(a: argparse.Namespace) -> Answer:
+    """Put the previous bundle back; once more takes the newer one again."""
+    from service.config import load_config
+    from service.signing import roll_back
+
+    config = load_config(a.config)
+    found = roll_back(config.building.bundle, config.bundle.public_key)
+    return Answer({"bundle": found.folder, "created": found.created})
+
+
+@verb(
+    "setwise diagnostics gateway.zip --config service.toml",
+    option("file", type=Path, help="the zip to write"),
+    CONFIG,
+)
+def diagnostics(a: argparse.Namespace) -> Answer:
+    """Write what a helper far away needs to know of this gateway into one file, without a secret."""
+    from service.config import load_config
+    from service.diagnostics import collect
+
+    names = collect(load_config(a.config), a.file)
+    return Answer({"file": a.file, "parts": len(names)})
 
 
 @verb("setwise doctor --config service.toml", CONFIG)
@@ -513,6 +659,85 @@ def doctor(a: argparse.Namespace) -> Answer:
     return Answer(
         {"checks": len(findings), "faults": faults}, [Table("looked_at", ("state", "what", "found"), rows)], is_good=not faults
     )
+
+
+@verb("setwise commission --config service.toml", CONFIG)
+def commission(a: argparse.Namespace) -> Answer:
+    """List every point with its last value, age and flag, and whether it does what a point must; runs beside the service."""
+    import pandas as pd
+
+    from building.description import load_building
+    from service.commission import commission as report
+    from service.config import load_config
+    from service.points import load_points
+
+    config = load_config(a.config)
+    building = load_building(config.building.name)
+    with opened_store(config.store.url.get_secret_value()) as store:
+        found = report(config, building, load_points(building, config.building.points), store, pd.Timestamp.now(tz="UTC"))
+    columns = ("point", "topic", "value", "unit", "age_s", "flag", "verdict", "finding")
+    n = {verdict: sum(r.verdict == verdict for r in found) for verdict in ("pass", "look", "fail")}
+    rows = [tuple(getattr(r, c) for c in columns) for r in found]
+    return Answer({"points": len(found), **n}, [Table("report", columns, rows)], is_good=not n["fail"])
+
+
+@verb("setwise backup /media/stick/setwise.backup --config service.toml", option("file", type=Path, help="the backup"), CONFIG)
+def backup(a: argparse.Namespace) -> Answer:
+    """Copy the whole store into one file, while the service runs; the file is an SQLite store, whatever the store runs on."""
+    from service.config import load_config
+
+    with opened_store(load_config(a.config).store.url.get_secret_value()) as store:
+        n_bytes = store.backup(a.file)
+        return Answer({"file": a.file, "mb": n_bytes / 1e6, "newest": store.newest(), "readings": store.counts()["readings"]})
+
+
+@verb(
+    "setwise restore /media/stick/setwise.backup --config service.toml",
+    option("file", type=Path, help="a backup"),
+    option("--force", action="store_true", help="overwrite a store that holds something newer than the backup"),
+    CONFIG,
+)
+def restore(a: argparse.Namespace) -> Answer:
+    """Put a backup in place of the store, checked and upgraded first; stop the service before. An SQLite store stays beside."""
+    from service.config import load_config
+    from service.store.backup import restore as put_back
+
+    counts = put_back(load_config(a.config).store.url.get_secret_value(), a.file, a.force)
+    return Answer({"file": a.file, "rows": sum(counts.values())}, [Table("restored", ("table", "rows"), list(counts.items()))])
+
+
+@verb(
+    "setwise export parquet --config service.toml",
+    option("folder", type=Path, help="a folder; one file per table"),
+    CONFIG,
+    needs="export",
+)
+def export(a: argparse.Namespace) -> Answer:
+    """Write readings, forecasts, plans, calibrations, setpoints and the journal as Parquet, for pandas and the like."""
+    from service.config import load_config
+    from service.store.export import export as write
+
+    with opened_store(load_config(a.config).store.url.get_secret_value()) as store:
+        counts = write(store, a.folder)
+    return Answer({"folder": a.folder, "rows": sum(counts.values())}, [Table("files", ("table", "rows"), list(counts.items()))])
+
+
+@contextmanager
+def opened_store(url: str) -> Iterator[SqlStore]:
+    """Give the store of a service that may run. Raises StoreError: there is none, or it cannot be opened."""
+    from sqlalchemy import make_url
+
+    from building.errors import StoreError
+    from service.store import SqlStore
+
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
+        raise StoreError(url=url, reason="there is none yet; 'setwise serve' makes it.")
+    store = SqlStore(url)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 # ------------------------------------------------------------------------------------------------------------------ reading

@@ -7,6 +7,7 @@ python docs/generate.py nomenclature    one page
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -93,12 +94,25 @@ def program() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES: dict[str, Callable[[], str]] = {"config": config, "limits": limits, "nomenclature": nomenclature, "program": program}
+def openapi() -> str:
+    """Return the OpenAPI document of the service."""
+    from service.api import document
+
+    return json.dumps(document(), indent=1) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "config": config,
+    "limits": limits,
+    "nomenclature": nomenclature,
+    "program": program,
+    "openapi": openapi,
+}
 
 
 def path_of(page: str) -> Path:
     """Return where a page lies."""
-    return HERE / "reference" / f"{page}.md"
+    return HERE / "openapi.json" if page == "openapi" else HERE / "reference" / f"{page}.md"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,56 @@ from proof.broker import Broker
 from proof.site import Site
 
 STEP_LIMIT_S = 30.0
+SILENCE_S = 180.0
+"""Without a heartbeat for so long a BMS returns to its own schedule (three beats)."""
+
+
+def is_released(payload: bytes) -> bool:
+    """Say whether a command says that nothing holds any more: an empty message, or JSON without a value."""
+    if not payload.strip():
+        return True
+    data = json.loads(payload)
+    return isinstance(data, dict) and data.get("value") is None
+
+
+class DeadMan:
+    """The BMS-side rule of docs/commissioning.md, for one setting: follow a setpoint only while somebody stands behind it.
+
+    The silence is counted by the BMS's own clock, so that no two clocks must agree; `valid_until` is the second lock.
+    examples/bms/node_red_flow.json is the same rule as a Node-RED function.
+
+    Args:
+        own: the value of the BMS's own schedule.
+        silence_s: longest time without a heartbeat.
+    """
+
+    def __init__(self, own: float, silence_s: float = SILENCE_S) -> None:
+        self._own = own
+        self._silence_s = silence_s
+        self._setpoint: tuple[float, pd.Timestamp | None] | None = None
+        self._beaten_s: float | None = None
+
+    def beat(self, at_s: float) -> None:
+        """A heartbeat arrived, at the BMS's own time."""
+        self._beaten_s = at_s
+
+    def command(self, payload: bytes) -> None:
+        """A message arrived on the command topic."""
+        if is_released(payload):
+            self._setpoint = None
+            return
+        data = json.loads(payload)
+        if isinstance(data, dict):
+            self._setpoint = (float(data["value"]), pd.Timestamp(data["valid_until"]))
+        else:
+            self._setpoint = (float(data), None)
+
+    def value(self, at_s: float, now: pd.Timestamp) -> tuple[float, str]:
+        """Return what the plant gets now, and whose it is: ``setwise`` or ``own``."""
+        if self._setpoint is None or self._beaten_s is None or at_s - self._beaten_s > self._silence_s:
+            return self._own, "own"
+        value, until = self._setpoint
+        return (self._own, "own") if until is not None and now >= until else (value, "setwise")
 
 
 class Bms:
@@ -48,6 +98,8 @@ class Bms:
         self._client.loop_stop()
 
     def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
+        if is_released(bytes(message.payload)):
+            return
         setting, value, echo = self._site.obey(message.topic, bytes(message.payload))
         until = pd.Timestamp(json.loads(message.payload)["valid_until"]).tz_convert("UTC")
         with self._news:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -34,16 +33,16 @@ JOB_LIMIT_S = 600.0
 class Gateway:
     """`setwise serve` as its own process, asked over HTTP."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, port: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, port: int, token_file: Path) -> None:
         self._process = process
+        self._token_file = token_file
         self._log = log
         self.address = f"http://127.0.0.1:{port}/"
 
     @property
     def token(self) -> str:
-        """The access token, as printed at the service's first start."""
-        found = re.search(r"Access token, shown once: (\S+)", self._log.read_text(encoding="utf-8", errors="replace"))
-        return found.group(1) if found else ""
+        """The access token, as the service left it in a file at its first start."""
+        return self._token_file.read_text(encoding="utf-8").strip() if self._token_file.exists() else ""
 
     def get(self, path: str) -> Any:
         """Return the JSON of a GET."""
@@ -145,7 +144,7 @@ def commissioned(folder: Path, plant: Plant, broker: Broker, bundle: Path) -> It
         command = [sys.executable, "-m", "setwise", "serve"]
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
     try:
-        service = Gateway(process, log, port)
+        service = Gateway(process, log, port, folder / "token.first")
         service.wait_until_up()
         yield service
     finally:

@@ -1,50 +1,75 @@
 """The HTTP API: what the service knows and decided, as JSON that teaches. /docs draws it.
 
-Everything under /v1 and /metrics wants a bearer token (unless api.is_open); /healthz and the page itself do not. Values are in
-inside units, instants in UTC (ISO 8601); gaps are null. An error is always {"error", "message", "facts", "what_to_do"}.
+Everything under /v1 and /metrics wants a bearer token (unless api.is_open); /healthz and the page itself do not. Each route says
+in `x-role` who may ask it. Values are in inside units, instants in UTC (ISO 8601); gaps are null. An error is always {"error",
+"message", "facts", "what_to_do"}. Every write goes through one function, `act`: one transaction with its entry in the audit log
+and
+its answer kept for the idempotency key.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from importlib.resources import files
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import pandas as pd
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Header, Path, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from building.description import Building
 from building.errors import (
     BadReadingError,
     BrokerError,
     JobOverlapError,
+    KeyReusedError,
     NotAuthorisedError,
+    RoleTooLowError,
+    ServiceFailedError,
     SetwiseError,
     StoreError,
+    TooManyAttemptsError,
     UnknownNameError,
     did_you_mean,
 )
 from building.indices.comfort import comfort_band, is_occupied
 from building.variables import Role, Variable
-from service.access import check_token
+from service import orders
+from service.access import Attempts, Caller, Token, create_token, revoke_token, tokens, who_is
+from service.access import Role as Rank
+from service.audit import AuditLog
 from service.clock import Clock
-from service.config import Config
-from service.guard import Guarded
-from service.operations import ENDS, valid_until
+from service.config import Config, Mode
+from service.guard import PRECEDENCE, Guarded, is_cooling_season
+from service.health import Part
+from service.metrics import metrics_text
+from service.operations import ENDS, leaving, valid_until
+from service.orders import Told
 from service.points import Points, read_forecast
-from service.store import JobRecord, PlanRecord, Store
+from service.reference import reference_page
+from service.store import JobRecord, PlanRecord, SqlStore
+from service.store.acts import Acts, Override
+from service.web import Gate
+
+log = logging.getLogger(__name__)
 
 LARGEST_ANSWER = 200_000
 """Values one answer of /v1/series may hold."""
+_LATE_S, _HUNG_S = 60.0, 600.0
+"""So long (real time) the loop may stand still before the service is not ready, before it should be ended."""
 STALE_AFTER_H = 2.0
 """A zone without a reading for so long counts as unknown."""
 
@@ -57,6 +82,7 @@ class Live:
     broker: str
     counters: Mapping[str, float]
     problems: tuple[str, ...] = ()
+    echoed: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,14 +92,22 @@ class Sources:
     config: Config
     building: Building
     points: Points
-    store: Store
+    store: SqlStore
     clock: Clock
     decide: Callable[[], Guarded]
     ask: Callable[[str], int]
     live: Callable[[], Live]
+    told: Callable[[], Told]
+    changed: Callable[[], None]
+    audit: AuditLog
+    parts: Callable[[], Sequence[Part]] = tuple
+    rows: Callable[[], Mapping[str, int]] = dict
+    beat_age_s: Callable[[], float | None] = lambda: None
 
 
 # -- answers
+
+Reason = Annotated[str, Field(min_length=3, max_length=200, description="why, for people", examples=["council meeting tonight"])]
 
 
 class Problem(BaseModel):
@@ -97,13 +131,16 @@ class SettingNow(BaseModel):
         description="waiting, sent, acknowledged, unconfirmed, expired or replaced; null when it was never sent"
     )
     confirmed_value: float | None = Field(description="last value sent, when the BMS acknowledged it")
+    bms_value: float | None = Field(description="what the BMS last said it took, since the service's start")
+    source: str = Field(description="who decided: safety, override, plan or own (see `precedence` of /v1/status)")
+    is_leaving: bool = Field(description="whether it is sent in the mode in force")
 
 
 class Setpoints(BaseModel):
     """The settings in force now, after the guard."""
 
     now: datetime
-    mode: Literal["auto", "advise"] = Field(description="advise: shown here, not published")
+    mode: Mode = Field(description="watch, maintenance: nothing is sent; advise: only what a person confirmed or holds")
     origin: str = Field(description="optimised, or own: the building's own schedule")
     plan_issued: datetime | None
     notes: list[str] = Field(description="what the guard did and why")
@@ -225,8 +262,11 @@ class Job(BaseModel):
     kind: str
     started: datetime
     ended: datetime | None
+    duration_s: float | None
     outcome: str
-    log: str
+    log: str = Field(description="what came of it")
+    tail: str = Field(description="the last lines its process wrote")
+    peak_mb: float | None = Field(description="most resident memory of its process")
 
 
 class Accepted(BaseModel):
@@ -264,6 +304,129 @@ class Refusal(BaseModel):
     detail: str
 
 
+class ModeNow(BaseModel):
+    """The mode in force, and who chose it."""
+
+    mode: Mode
+    since: datetime | None = Field(description="null while it is the configured one")
+    who: str
+    reason: str
+
+
+class ModeIn(BaseModel):
+    """A mode, and why."""
+
+    mode: Mode
+    reason: Reason
+
+
+class OverrideNow(BaseModel):
+    """A value that a person holds a setting at."""
+
+    id: int
+    setting: str
+    value: float
+    unit: str
+    made: datetime
+    until: datetime
+    who: str
+    reason: str
+    is_in_force: bool
+    ended: datetime | None = Field(description="when it was taken back or replaced, before its end")
+    ended_by: str | None
+
+
+class OverrideIn(BaseModel):
+    """An override: what, until when, why. The service never lifts it before its end."""
+
+    setting: str = Field(max_length=200, examples=["heating_setpoint"])
+    value: float = Field(allow_inf_nan=False, examples=[21.5])
+    until: datetime = Field(examples=["2026-02-02T18:00Z"])
+    reason: Reason
+
+
+class Confirmation(BaseModel):
+    """Why a plan is confirmed or withdrawn."""
+
+    reason: Reason
+
+
+class PlanState(BaseModel):
+    """What became of a plan."""
+
+    plan: int
+    state: Literal["confirmed", "withdrawn"]
+
+
+class TokenNow(BaseModel):
+    """A token as it is kept: its hash stays here."""
+
+    id: str
+    name: str
+    role: Rank
+    made: datetime
+    expires: datetime | None
+    revoked: datetime | None
+    is_living: bool
+
+
+class TokenIn(BaseModel):
+    """A token to be made."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@-]{0,39}$", examples=["wall screen"])
+    role: Rank
+    days: float | None = Field(default=365, gt=0, le=3650, description="until it expires; null for never")
+
+
+class TokenMade(TokenNow):
+    """A new token, shown this once."""
+
+    token: str | None = Field(description="null when the answer is repeated for an idempotency key: it is kept nowhere")
+
+
+class AuditEntry(BaseModel):
+    """Who did what."""
+
+    seq: int
+    at: datetime
+    who: str
+    role: str
+    action: str
+    target: str
+    detail: dict[str, Any]
+    hash: str
+
+
+class AuditAnswer(BaseModel):
+    """The log, newest first, and whether it is whole."""
+
+    n: int
+    head: str = Field(
+        description="number and hash of the newest entry; note it elsewhere to prove later that nothing was cut off"
+    )
+    faults: list[str] | None = Field(description="what a look over the whole log found; null when it was not asked for")
+    entries: list[AuditEntry]
+
+
+class Me(BaseModel):
+    """Whose token this is."""
+
+    name: str
+    role: Rank
+
+
+class PartNow(BaseModel):
+    """One part of the service."""
+
+    name: str
+    state: Literal["ok", "waiting", "degraded", "fault"] = Field(
+        description="waiting: it will come by itself; degraded: works with less; fault: does not work"
+    )
+    since: datetime | None
+    fact: str
+    next: str = Field(description="what happens next, or what to do")
+
+
 class Status(BaseModel):
     """The service in one page."""
 
@@ -277,6 +440,12 @@ class Status(BaseModel):
     last_reading: datetime | None
     origin: str
     guard_notes: list[str]
+    mode: ModeNow
+    precedence: dict[str, str] = Field(description="who decides a setpoint, strongest first")
+    overrides: list[OverrideNow] = Field(description="in force now")
+    unconfirmed: list[str] = Field(description="settings whose last setpoint the BMS did not confirm in time")
+    changeover: str = Field(description="both, heating or cooling: what the plant can do now")
+    plan_waiting: int | None = Field(description="mode advise: the plan that waits for a person; null when none does")
     plan_issued: datetime | None
     plan_end: datetime | None
     calibration_made: datetime | None
@@ -285,29 +454,34 @@ class Status(BaseModel):
     refusals: list[Refusal]
     counters: dict[str, float]
     rows: dict[str, int]
+    parts: list[PartNow] = Field(description="is each part right, since when, what comes next")
 
 
 # -- the application
 
 
 _WHAT_TO_DO: dict[type[SetwiseError], tuple[int, str]] = {
+    TooManyAttemptsError: (429, "Wait as long as Retry-After says, then send the right token."),
+    RoleTooLowError: (403, "Ask an admin for a token of that role."),
     NotAuthorisedError: (401, "Send the header 'Authorization: Bearer <token>'."),
+    KeyReusedError: (422, "Take a new key for each new request."),
     JobOverlapError: (409, "Wait until it is done (/v1/jobs), then ask again."),
     UnknownNameError: (404, "Take a name from /v1/points."),
     StoreError: (503, "Look at the disk and the database; the service goes on by itself."),
+    ServiceFailedError: (503, "End the process and start it again; what it keeps is safe."),
     BrokerError: (503, "Look at the broker; the service connects by itself."),
     BadReadingError: (422, "Correct the message and send it again."),
 }
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    401: {"model": Problem, "description": "token missing or wrong"},
+    401: {"model": Problem, "description": "token missing, wrong, expired or revoked"},
+    403: {"model": Problem, "description": "a good token that may not do this"},
     404: {"model": Problem, "description": "there is no such thing, or not yet"},
     422: {"model": Problem, "description": "the question cannot be answered as asked"},
+    429: {"model": Problem, "description": "too many wrong tokens from this address; Retry-After says how long to wait"},
+    503: {"model": Problem, "description": "the store or the broker does not answer"},
 }
-_PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
+_OVERLAP: dict[int | str, dict[str, Any]] = {**_ERRORS, 409: {"model": Problem, "description": "one is running already"}}
+Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
 class NotYetError(HTTPException):
@@ -318,34 +492,169 @@ class NotYetError(HTTPException):
         self.what_to_do = what_to_do
 
 
+class Api(FastAPI):
+    """An application behind its gate: limits and headers hold for every answer, errors of its own included."""
+
+    gate: Callable[[ASGIApp], ASGIApp]
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put the gate outermost."""
+        return self.gate(super().build_middleware_stack())
+
+
+# Who asks: FastAPI reads these annotations from the module, so they stand here; `create_api` puts `caller` into the app's state.
+
+BEARER = HTTPBearer(auto_error=False, description="a token of `setwise token create` or POST /v1/tokens")
+Shown = Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
+
+
+@dataclass(frozen=True)
+class Acting:
+    """One request to change something: who sends it, which request it is, and its idempotency key."""
+
+    who: Caller
+    request: str
+    key: str | None
+
+
+def _as(request: Request, role: Rank) -> Caller:
+    who: Caller = request.app.state.caller(request)
+    who.must_be(role)
+    return who
+
+
+def as_viewer(request: Request, _shown: Shown) -> Caller:
+    """Let viewers, operators and admins in. Raises NotAuthorisedError."""
+    return _as(request, "viewer")
+
+
+def as_operator(request: Request, _shown: Shown) -> Caller:
+    """Let operators and admins in. Raises NotAuthorisedError."""
+    return _as(request, "operator")
+
+
+def as_admin(request: Request, _shown: Shown) -> Caller:
+    """Let admins in. Raises NotAuthorisedError."""
+    return _as(request, "admin")
+
+
+GUARDS: dict[Rank, Callable[..., Caller]] = {"viewer": as_viewer, "operator": as_operator, "admin": as_admin}
+Key = Annotated[str | None, Header(min_length=1, max_length=200, description="same key and request: same answer, done once")]
+
+
+def operator_acts(request: Request, who: Annotated[Caller, Depends(as_operator)], idempotency_key: Key = None) -> Acting:
+    """Return the request of an operator to change something."""
+    return Acting(who, f"{request.method} {request.url.path}", idempotency_key)
+
+
+def admin_acts(request: Request, who: Annotated[Caller, Depends(as_admin)], idempotency_key: Key = None) -> Acting:
+    """Return the request of an admin to change something."""
+    return Acting(who, f"{request.method} {request.url.path}", idempotency_key)
+
+
+ByOperator = Annotated[Acting, Depends(operator_acts)]
+ByAdmin = Annotated[Acting, Depends(admin_acts)]
+
+
 def create_api(sources: Sources) -> FastAPI:
     """Return the application that serves API and dashboard."""
     config, building, store, clock = sources.config, sources.building, sources.store, sources.clock
+    acts, attempts, writing = Acts(store), Attempts(config.api.failed_attempts), threading.Lock()
     variables: dict[str, Variable] = {v.name: v for v in (*building.inputs, *building.outputs) if v.role is not Role.PARAMETER}
 
-    def authorised(request: Request) -> None:
-        if not config.api.is_open:
-            check_token(config.api.token_file, request.headers.get("authorization"))
+    def caller(request: Request) -> Caller:
+        shown = request.headers.get("authorization")
+        if config.api.is_open and not shown:
+            return Caller("open", "operator")
+        address = request.client.host if request.client else "unknown"
+        attempts.check(address)
+        try:
+            found = who_is(config.api.token_file, shown)
+        except NotAuthorisedError:
+            if shown and attempts.failed(address):
+                log.warning("%d wrong tokens from %s: it has to wait from now on", config.api.failed_attempts + 1, address)
+            raise
+        attempts.succeeded(address)
+        return found
 
-    api = FastAPI(
-        title="setwise", description=f"{building.facts.title}: settings that cost least energy for good comfort and air."
+    def open_to(role: Rank, tag: str, responses: dict[int | str, dict[str, Any]] = _ERRORS) -> dict[str, Any]:
+        """Return what a route of a role says of itself, its guard included."""
+        guards = [Depends(GUARDS[role])]
+        return {"tags": [tag], "dependencies": guards, "responses": responses, "openapi_extra": {"x-role": role}}
+
+    def act(
+        by: Acting,
+        action: str,
+        target: str,
+        detail: Mapping[str, Any],
+        work: Callable[[], BaseModel],
+        status: int = 200,
+        unkept: Mapping[str, Any] | None = None,
+    ) -> Response:
+        """Do `work`, log it and keep its answer, all of it or nothing, one write at a time.
+
+        Args:
+            by: whose request.
+            action, target, detail: what the log says; no secret.
+            work: does it and returns the answer; it may raise, and then nothing happened.
+            status: of the answer.
+            unkept: fields of the answer that are kept as told here, because nobody may keep them.
+        """
+        said = json.dumps(dict(detail), sort_keys=True, default=str)
+        request = f"{by.request} {hashlib.sha256(said.encode()).hexdigest()[:16]}"
+        key = None if by.key is None else hashlib.sha256(f"{by.who.name}\n{by.key}".encode()).hexdigest()
+        now = clock.now()
+        with writing:
+            kept = None if key is None else acts.kept_answer(key, now)
+            if kept is not None:
+                if kept[0] != request:
+                    raise KeyReusedError(key=by.key, former=kept[0].rpartition(" ")[0])
+                return JSONResponse(kept[2], kept[1], headers={"Idempotency-Replayed": "true"})
+            with acts.transaction():
+                answer = work().model_dump(mode="json")
+                sources.audit.append(by.who.name, by.who.role, action, target, detail, now)
+                if key is not None:
+                    acts.keep_answer(key, request, status, answer | dict(unkept or {}), now)
+            try:
+                sources.audit.note_head()
+            except OSError as e:
+                log.error("the head of the audit log could not be noted: %s", e)
+        sources.changed()
+        return JSONResponse(answer, status)
+
+    api = Api(
+        title="setwise",
+        version="1",
+        description=f"{building.facts.title}: settings that cost least energy for good comfort and air.",
+        docs_url=None,
+        redoc_url=None,
     )
-    guarded = [Depends(authorised)]
+    api.gate = lambda app: Gate(app, config.api.max_body_kb * 1024, config.api.request_limit_s, config.api.cert is not None)
+    api.state.caller = caller
     _speak_plainly(api)
 
-    @api.get("/healthz", tags=["service"], summary="Is the process fit to serve?", response_class=PlainTextResponse)
+    @api.get("/healthz", tags=["service"], summary="Is the process alive?", response_class=PlainTextResponse)
     def healthz() -> str:
-        store.get("schema_version")  # a store that does not answer raises, and that is a 503
+        """Answers, and 503 when the loop that carries the setpoints stands still: end the process and start it again."""
+        _must_beat(sources, _HUNG_S)
         return "ok\n"
 
-    @api.get("/metrics", tags=["service"], summary="Prometheus metrics", response_class=PlainTextResponse, dependencies=guarded)
+    @api.get("/readyz", tags=["service"], summary="Is the service ready?", response_class=PlainTextResponse)
+    def readyz() -> str:
+        """200 while the loop beats and the store answers; 503 with a reason otherwise. A broker that is away is no reason."""
+        _must_beat(sources, _LATE_S)
+        store.get("schema_version")  # a store that does not answer raises, and that is a 503
+        return "ready\n"
+
+    @api.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse, **open_to("viewer", "service"))
     def metrics() -> str:
         return metrics_text(sources)
 
-    @api.get("/v1/status", tags=["service"], dependencies=guarded, responses=_ERRORS)
+    @api.get("/v1/status", **open_to("viewer", "service"))
     def status() -> Status:
         """The service in one page: broker, plan, calibration, jobs, refusals."""
-        live, decision = sources.live(), sources.decide()
+        live, decision, told, now = sources.live(), sources.decide(), sources.told(), clock.now()
+        sent = store.last_publications()
         plan = store.plan_in_force(clock.now())
         calibration = store.last_calibration(is_accepted=True)
         jobs = store.jobs(limit=12)
@@ -361,6 +670,12 @@ def create_api(sources: Sources) -> FastAPI:
             last_reading=max((r.stamp for r in newest.values()), default=None),
             origin=decision.origin,
             guard_notes=[str(a) for a in decision.actions],
+            mode=_mode(told),
+            precedence=PRECEDENCE,
+            overrides=[_override(o, building, now) for o in told.in_force(now).values()],
+            unconfirmed=[name for name, p in sent.items() if p.state == "unconfirmed"],
+            changeover=changeover_now(),
+            plan_waiting=plan.id if told.mode == "advise" and plan is not None and plan.id != told.confirmed_plan else None,
             plan_issued=None if plan is None else plan.issued,
             plan_end=None if plan is None else plan.plan.end,
             calibration_made=None if calibration is None else calibration.made,
@@ -368,13 +683,15 @@ def create_api(sources: Sources) -> FastAPI:
             jobs=[_job(j) for j in jobs],
             refusals=[Refusal(reason=r.reason, n=r.n, last=r.last, topic=r.topic, detail=r.detail) for r in store.refusals()],
             counters=dict(live.counters),
-            rows=store.counts(),
+            rows=dict(sources.rows()),
+            parts=[PartNow(**asdict(p)) for p in sources.parts()],
         )
 
-    @api.get("/v1/setpoints", tags=["decisions"], dependencies=guarded, responses=_ERRORS)
+    @api.get("/v1/setpoints", **open_to("viewer", "decisions"))
     def setpoints() -> Setpoints:
-        """The settings in force now, after the guard: what is (or, in advise mode, would be) published."""
-        decision, sent = sources.decide(), store.last_publications()
+        """The settings in force now, after the guard: what is, or in another mode would be, published."""
+        decision, sent, told, echoed = sources.decide(), store.last_publications(), sources.told(), sources.live().echoed
+        going = leaving(decision, told, clock.now())
         until = valid_until(clock.now(), config.publish)
         rows = []
         for name, value in decision.settings.items():
@@ -389,18 +706,21 @@ def create_api(sources: Sources) -> FastAPI:
                     meaning=variable.meaning,
                     published=None if record is None else record.state,
                     confirmed_value=confirmed,
+                    bms_value=echoed.get(name),
+                    source=decision.sources[name],
+                    is_leaving=name in going,
                 )
             )
         return Setpoints(
             now=clock.now(),
-            mode=config.publish.mode,
+            mode=told.mode,
             origin=decision.origin,
             plan_issued=decision.issued,
             notes=[str(a) for a in decision.actions],
             settings=rows,
         )
 
-    @api.get("/v1/plan", tags=["decisions"], dependencies=guarded, responses=_ERRORS)
+    @api.get("/v1/plan", **open_to("viewer", "decisions"))
     def plan() -> PlanAnswer:
         """The plan in force; the newest plan when none is."""
         record = store.plan_in_force(clock.now())
@@ -409,7 +729,7 @@ def create_api(sources: Sources) -> FastAPI:
             raise NotYetError("there is no plan yet.", "Ask for one: POST /v1/plans.")
         return _plan(newest[0], building, is_in_force=record is not None)
 
-    @api.get("/v1/front", tags=["decisions"], dependencies=guarded, responses=_ERRORS)
+    @api.get("/v1/front", **open_to("viewer", "decisions"))
     def front() -> FrontAnswer:
         """The front of the last search: what was possible, and which plan was chosen."""
         record = store.last_front()
@@ -417,16 +737,16 @@ def create_api(sources: Sources) -> FastAPI:
             raise NotYetError("there is no front yet.", "Ask for a plan: POST /v1/plans.")
         return _front(record.data, record.made)
 
-    @api.get("/v1/calibration", tags=["building"], dependencies=guarded, responses=_ERRORS)
+    @api.get("/v1/calibration", **open_to("viewer", "building"))
     def calibration() -> Calibrations:
         """The calibration in force, and the last one tried with its verdict."""
         accepted, last = store.last_calibration(is_accepted=True), store.last_calibration()
         return Calibrations(accepted=_calibration(accepted), last=_calibration(last))
 
-    @api.get("/v1/points", tags=["building"], dependencies=guarded, responses=_ERRORS)
+    @api.get("/v1/points", **open_to("viewer", "building"))
     def points() -> list[PointNow]:
         """Every measured variable: where it comes from and its last reading."""
-        now, newest = clock.now(), store.last(sources.points.measured.names)
+        now, newest = clock.now(), store.last(sources.points.measured.names, is_usable=False)
         answer = []
         for v in sources.points.measured:
             reading = newest.get(v.name)
@@ -446,12 +766,12 @@ def create_api(sources: Sources) -> FastAPI:
             )
         return answer
 
-    @api.get("/v1/zones", tags=["building"], dependencies=guarded, responses=_ERRORS)
+    @api.get("/v1/zones", **open_to("viewer", "building"))
     def zones() -> Zones:
         """Every zone's last temperature and CO2 against the comfort band of now."""
         return zones_now(sources)
 
-    @api.get("/v1/series", tags=["building"], dependencies=guarded, responses=_ERRORS)
+    @api.get("/v1/series", **open_to("viewer", "building"))
     def series(
         variable: Annotated[list[str], Query(description="repeat for several", examples=[["outdoor_air_temperature"]])],
         start: Annotated[datetime | None, Query(description="UTC; a week ago when left out")] = None,
@@ -488,45 +808,218 @@ def create_api(sources: Sources) -> FastAPI:
             },
         )
 
-    @api.get("/v1/jobs", tags=["work"], dependencies=guarded, responses=_ERRORS)
+    @api.get("/v1/jobs", **open_to("viewer", "work"))
     def jobs(kind: str | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 20) -> list[Job]:
         """The journal, newest first."""
         return [_job(j) for j in store.jobs(kind, limit)]
 
-    @api.get("/v1/jobs/{job}", tags=["work"], dependencies=guarded, responses=_ERRORS)
-    def one_job(job: int) -> Job:
+    @api.get("/v1/jobs/{job}", **open_to("viewer", "work"))
+    def one_job(job: Number) -> Job:
         """One line of the journal."""
         found = store.job(job)
         if found is None:
             raise NotYetError(f"there is no job {job}.", "Take a number from /v1/jobs.")
         return _job(found)
 
-    overlap: dict[int | str, dict[str, Any]] = {**_ERRORS, 409: {"model": Problem, "description": "one is running already"}}
-
-    @api.post("/v1/calibrations", status_code=202, tags=["work"], dependencies=guarded, responses=overlap)
-    def calibrate() -> Accepted:
+    @api.post("/v1/calibrations", status_code=202, response_model=Accepted, **open_to("operator", "work", _OVERLAP))
+    def calibrate(by: ByOperator) -> Response:
         """Calibrate now, on what was measured."""
-        return Accepted(job=sources.ask("calibration"), kind="calibration")
 
-    @api.post("/v1/plans", status_code=202, tags=["work"], dependencies=guarded, responses=overlap)
-    def search_plan() -> Accepted:
+        def work() -> Accepted:
+            return Accepted(job=sources.ask("calibration"), kind="calibration")
+
+        return act(by, "calibrate", "calibration", {}, work, 202)
+
+    @api.post("/v1/plans", status_code=202, response_model=Accepted, **open_to("operator", "work", _OVERLAP))
+    def search_plan(by: ByOperator) -> Response:
         """Search a plan for the coming days now."""
-        return Accepted(job=sources.ask("plan"), kind="plan")
 
-    @api.post("/v1/forecasts", status_code=201, tags=["work"], dependencies=guarded, responses=_ERRORS)
-    def add_forecast(body: ForecastIn) -> ForecastKept:
+        def work() -> Accepted:
+            return Accepted(job=sources.ask("plan"), kind="plan")
+
+        return act(by, "search", "plan", {}, work, 202)
+
+    @api.post("/v1/compactions", status_code=202, response_model=Accepted, **open_to("operator", "work", _OVERLAP))
+    def compact(by: ByOperator) -> Response:
+        """Compact and forget old readings now, as [store] says."""
+
+        def work() -> Accepted:
+            return Accepted(job=sources.ask("compaction"), kind="compaction")
+
+        return act(by, "compact", "store", {}, work, 202)
+
+    @api.post("/v1/backups", status_code=202, response_model=Accepted, **open_to("operator", "work", _OVERLAP))
+    def back_up(by: ByOperator) -> Response:
+        """Make a backup now, in the folder that [store] names."""
+
+        def work() -> Accepted:
+            return Accepted(job=sources.ask("backup"), kind="backup")
+
+        return act(by, "back up", "store", {}, work, 202)
+
+    @api.post("/v1/forecasts", status_code=201, response_model=ForecastKept, **open_to("operator", "work"))
+    def add_forecast(body: ForecastIn, by: ByOperator) -> Response:
         """Give a forecast of weather or occupancy; plans made later use it."""
         latest = clock.now() + pd.Timedelta(seconds=sources.config.ingest.max_future_s)
-        frame, issued = read_forecast("/v1/forecasts", body.model_dump_json().encode(), sources.points.forecastable, latest)
+        text = body.model_dump_json()
+        frame, issued = read_forecast("/v1/forecasts", text.encode(), sources.points.forecastable, latest)
         hourly = frame.resample("60min").mean()
-        store.add_forecast(hourly, issued)
-        return ForecastKept(n_hours=len(hourly), variables=[str(c) for c in hourly.columns])
+        detail = {"issued": issued, "hours": len(hourly), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+        def work() -> ForecastKept:
+            store.add_forecast(hourly, issued)
+            return ForecastKept(n_hours=len(hourly), variables=[str(c) for c in hourly.columns])
+
+        return act(by, "add_forecast", ", ".join(str(c) for c in hourly.columns), detail, work, 201)
+
+    # -- what people tell the service
+
+    @api.get("/v1/mode", **open_to("viewer", "people"))
+    def mode() -> ModeNow:
+        """The mode in force: watch, advise, auto or maintenance; since when, by whom and why."""
+        return _mode(sources.told())
+
+    @api.put("/v1/mode", response_model=ModeNow, **open_to("operator", "people"))
+    def set_mode(body: ModeIn, by: ByOperator) -> Response:
+        """Change the mode; it stays over a restart. What was sent is released when the new mode sends nothing."""
+        now = clock.now()
+
+        def work() -> ModeNow:
+            orders.set_mode(store, body.mode, now, by.who.name, body.reason)
+            return ModeNow(mode=body.mode, since=now, who=by.who.name, reason=body.reason)
+
+        return act(by, "set_mode", body.mode, body.model_dump(), work)
+
+    @api.get("/v1/overrides", **open_to("viewer", "people"))
+    def overrides(limit: Annotated[int, Query(ge=1, le=500)] = 50) -> list[OverrideNow]:
+        """Overrides, newest first: in force, ended and expired."""
+        return [_override(o, building, clock.now()) for o in acts.overrides(limit)]
+
+    @api.post("/v1/overrides", status_code=201, response_model=OverrideNow, **open_to("operator", "people"))
+    def add_override(body: OverrideIn, by: ByOperator) -> Response:
+        """Hold a setting at a value until an instant. Only safety limits pass it; the service never lifts it before."""
+        until, now = _utc(body.until), clock.now()
+
+        def work() -> OverrideNow:
+            made = orders.add_override(store, building, config, body.setting, body.value, until, now, by.who.name, body.reason)
+            return _override(made, building, now)
+
+        return act(by, "override", body.setting, body.model_dump(mode="json"), work, 201)
+
+    @api.delete("/v1/overrides/{override}", response_model=OverrideNow, **open_to("operator", "people"))
+    def end_override(
+        override: Number,
+        by: ByOperator,
+        reason: Annotated[str, Query(min_length=3, max_length=200, description="why, for people")],
+    ) -> Response:
+        """Take an override back before its end."""
+        now = clock.now()
+        found = next((o for o in acts.overrides(10_000) if o.id == override and o.is_in_force(now)), None)
+        if found is None:
+            raise NotYetError(f"there is no override {override} in force.", "Take a number from /v1/overrides.")
+
+        def work() -> OverrideNow:
+            acts.end_override(override, now, by.who.name)
+            return _override(replace(found, ended=now, ended_by=by.who.name), building, now)
+
+        return act(by, "end_override", found.setting, {"override": override, "reason": reason}, work)
+
+    def known_plan(plan: int) -> PlanRecord:
+        found = store.plan(plan)
+        if found is None or found.state != "accepted" or found.plan.end <= clock.now():
+            raise NotYetError(f"there is no plan {plan} that could be followed.", "Take its id from /v1/plan.")
+        return found
+
+    @api.post("/v1/plans/{plan}/confirm", response_model=PlanState, **open_to("operator", "people"))
+    def confirm_plan(plan: Number, body: Confirmation, by: ByOperator) -> Response:
+        """Confirm a plan: in mode advise its setpoints leave from now on."""
+        known_plan(plan)
+
+        def work() -> PlanState:
+            orders.confirm_plan(store, plan)
+            return PlanState(plan=plan, state="confirmed")
+
+        return act(by, "confirm_plan", str(plan), body.model_dump(), work)
+
+    @api.post("/v1/plans/{plan}/withdraw", response_model=PlanState, **open_to("operator", "people"))
+    def withdraw_plan(plan: Number, body: Confirmation, by: ByOperator) -> Response:
+        """Withdraw a plan: it is not followed any more, in any mode; the one before it is, or the own schedule."""
+        known_plan(plan)
+
+        def work() -> PlanState:
+            store.withdraw_plan(plan)
+            return PlanState(plan=plan, state="withdrawn")
+
+        return act(by, "withdraw_plan", str(plan), body.model_dump(), work)
+
+    # -- who may what
+
+    @api.get("/v1/me", **open_to("viewer", "access"))
+    def me(who: Annotated[Caller, Depends(as_viewer)]) -> Me:
+        """Whose token this is, and its role."""
+        return Me(name=who.name, role=who.role)
+
+    @api.get("/v1/tokens", **open_to("admin", "access"))
+    def list_tokens() -> list[TokenNow]:
+        """Every token, without the token itself."""
+        return [_token(t) for t in tokens(config.api.token_file)]
+
+    @api.post("/v1/tokens", status_code=201, response_model=TokenMade, **open_to("admin", "access"))
+    def new_token(body: TokenIn, by: ByAdmin) -> Response:
+        """Make a token. It is shown in this answer and nowhere else."""
+
+        def work() -> TokenMade:
+            made, secret = create_token(config.api.token_file, body.name, body.role, body.days)
+            return TokenMade(**_token(made).model_dump(), token=secret)
+
+        return act(by, "create_token", body.name, body.model_dump(), work, 201, unkept={"token": None})
+
+    @api.delete("/v1/tokens/{token}", response_model=TokenNow, **open_to("admin", "access"))
+    def void_token(token: Annotated[str, Path(pattern="^[0-9a-z]{5,8}$")], by: ByAdmin) -> Response:
+        """Revoke a token, by its id; it opens nothing from this instant on."""
+        return act(by, "revoke_token", token, {}, lambda: _token(revoke_token(config.api.token_file, token)))
+
+    @api.get("/v1/audit", **open_to("admin", "access"))
+    def audit(
+        after: Annotated[int, Query(ge=0, le=2**31 - 1, description="only entries with a higher number")] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        is_verified: Annotated[bool, Query(description="also look over the whole log for changes")] = False,
+    ) -> AuditAnswer:
+        """Who did what, newest first. The log is append-only, and each entry holds the one before."""
+        head = sources.audit.head()
+        entries = [
+            AuditEntry(
+                seq=e.seq,
+                at=pd.Timestamp(e.at, unit="ms", tz="UTC"),
+                who=e.who,
+                role=e.role,
+                action=e.action,
+                target=e.target,
+                detail=json.loads(e.detail),
+                hash=e.hash,
+            )
+            for e in sources.audit.entries(after, limit)
+        ]
+        faults = list(sources.audit.verify().faults) if is_verified else None
+        return AuditAnswer(n=head.seq, head=str(head), faults=faults, entries=entries)
+
+    def changeover_now() -> str:
+        state = config.guard.changeover
+        if state == "calendar":
+            return "cooling" if is_cooling_season(clock.now(), building.site.time_zone, config.guard) else "heating"
+        return "both" if state == "none" else state
+
+    # -- pages
 
     page = files("service") / "dashboard"
 
     @api.get("/", include_in_schema=False)
     def index() -> Response:
-        return Response((page / "index.html").read_bytes(), media_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
+        return Response((page / "index.html").read_bytes(), media_type="text/html; charset=utf-8")
+
+    @api.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(reference_page(api.openapi()))
 
     api.mount("/dashboard", StaticFiles(directory=str(page)), name="dashboard")
     return api
@@ -567,53 +1060,13 @@ def zones_now(sources: Sources) -> Zones:
     return Zones(now=now, is_occupied=occupied, outdoor_running_mean_known=is_known, zones=rows)
 
 
-def metrics_text(sources: Sources) -> str:
-    """Return metrics in the Prometheus text format, version 0.0.4; names carry their unit."""
-    store, now, live = sources.store, sources.clock.now(), sources.live()
-    newest = store.last(sources.points.measured.names)
-    calibration, plan = store.last_calibration(is_accepted=True), store.plan_in_force(now)
-    lines: list[str] = []
-
-    def metric(name: str, kind: str, meaning: str, samples: Iterable[tuple[Mapping[str, str], float]]) -> None:
-        lines.extend((f"# HELP setwise_{name} {meaning}", f"# TYPE setwise_{name} {kind}"))
-        for labels, value in samples:
-            shown = ",".join(f"{k}={json.dumps(str(v), ensure_ascii=False)}" for k, v in labels.items())
-            lines.append(f"setwise_{name}{{{shown}}} {value:g}" if shown else f"setwise_{name} {value:.10g}")
-
-    metric("mqtt_connected", "gauge", "1 while the broker is connected.", [({}, float(live.is_connected))])
-    for name, value in sorted(live.counters.items()):
-        kind = "counter" if name.endswith("_total") else "gauge"
-        metric(name, kind, f"Counted by the running process: {name.replace('_', ' ')}.", [({}, value)])
-    metric(
-        "refused_messages_total",
-        "counter",
-        "Messages refused, by reason.",
-        [({"reason": r.reason}, r.n) for r in store.refusals()],
-    )
-    ages = [({"variable": n}, (now - r.stamp).total_seconds()) for n, r in newest.items()]
-    metric("reading_age_seconds", "gauge", "Age of the last reading of each variable.", ages)
-    metric("plan_age_seconds", "gauge", "Age of the plan in force.", [({}, (now - plan.issued).total_seconds())] if plan else [])
-    metric(
-        "calibration_age_seconds",
-        "gauge",
-        "Age of the accepted calibration.",
-        [({}, (now - calibration.made).total_seconds())] if calibration else [],
-    )
-    metric(
-        "setpoint",
-        "gauge",
-        "Settings in force after the guard, inside units.",
-        [({"variable": n}, value) for n, value in sources.decide().settings.items()],
-    )
-    metric("rows", "gauge", "Rows of each table of the store.", [({"table": t}, n) for t, n in store.counts().items()])
-    return "\n".join(lines) + "\n"
-
-
 def _speak_plainly(api: FastAPI) -> None:
     """Give every error the same shape."""
 
     def answer(code: int, error: str, message: str, facts: Mapping[str, Any], what_to_do: str) -> JSONResponse:
-        headers = {"WWW-Authenticate": "Bearer"} if code == 401 else None
+        headers = {"WWW-Authenticate": "Bearer"} if code == 401 else {}
+        if code == 429:
+            headers["Retry-After"] = str(facts["wait_s"])
         plain = {k: v if isinstance(v, str | int | float | bool | None) else str(v) for k, v in facts.items()}
         problem = Problem(error=error, message=message, facts=plain, what_to_do=what_to_do)
         return JSONResponse(problem.model_dump(), code, headers=headers)
@@ -631,15 +1084,59 @@ def _speak_plainly(api: FastAPI) -> None:
         place = ".".join(str(p) for p in first["loc"])
         return answer(422, "RequestError", f"{place}: {first['msg']}.", {"place": place}, "See /docs for what this route takes.")
 
+    @api.exception_handler(Exception)
+    async def fault(_request: Request, _error: Exception) -> JSONResponse:
+        said = "the service made a mistake; its log says which."
+        return answer(500, "InternalError", said, {}, "Send what 'setwise diagnostics' writes to whoever looks after it.")
+
     @api.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> JSONResponse:
         what_to_do = error.what_to_do if isinstance(error, NotYetError) else "See /docs for the routes there are."
         return answer(error.status_code, type(error).__name__, str(error.detail), {"path": request.url.path}, what_to_do)
 
 
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document of the medium office's service, as docs/openapi.json keeps it."""
+    from building.description import load_building
+
+    nothing = cast(Any, None)
+    office = load_building("medium_office")
+    kept = Sources(Config(), office, *(nothing,) * 9)
+    return create_api(kept).openapi()
+
+
 def _utc(instant: datetime) -> pd.Timestamp:
+    if not 1970 <= instant.year <= 2200:
+        raise HTTPException(422, f"{instant} lies outside 1970 .. 2200.")
     stamp = pd.Timestamp(instant)
     return stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
+
+
+def _mode(told: Told) -> ModeNow:
+    return ModeNow(mode=told.mode, since=told.order.since, who=told.order.who, reason=told.order.reason)
+
+
+def _override(o: Override, building: Building, now: pd.Timestamp) -> OverrideNow:
+    unit = building.settings[o.setting].quantity.unit if o.setting in building.settings else ""
+    return OverrideNow(
+        id=o.id,
+        setting=o.setting,
+        value=o.value,
+        unit=unit,
+        made=o.made,
+        until=o.until,
+        who=o.who,
+        reason=o.reason,
+        is_in_force=o.is_in_force(now),
+        ended=o.ended,
+        ended_by=o.ended_by,
+    )
+
+
+def _token(t: Token) -> TokenNow:
+    is_living = t.why_not(pd.Timestamp.now(tz="UTC")) is None
+    facts = {"id": t.id, "name": t.name, "role": t.role, "made": t.made, "expires": t.expires, "revoked": t.revoked}
+    return TokenNow.model_validate({**facts, "is_living": is_living})
 
 
 def _gaps(series: pd.Series) -> list[float | None]:
@@ -647,7 +1144,14 @@ def _gaps(series: pd.Series) -> list[float | None]:
 
 
 def _job(record: JobRecord) -> Job:
-    return Job(id=record.id, kind=record.kind, started=record.started, ended=record.ended, outcome=record.outcome, log=record.log)
+    duration = None if record.ended is None else (record.ended - record.started).total_seconds()
+    return Job(**asdict(record), duration_s=duration)
+
+
+def _must_beat(sources: Sources, most_s: float) -> None:
+    age = sources.beat_age_s()
+    if age is not None and age > most_s:
+        raise ServiceFailedError(reason=f"the loop that carries the setpoints has stood still for {age:.0f} s.")
 
 
 def _calibration(record: Any) -> CalibrationAnswer | None:

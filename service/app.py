@@ -13,8 +13,11 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -22,25 +25,31 @@ import uvicorn
 
 from building.description import load_building
 from building.errors import BadDescriptionError, JobOverlapError, SetwiseError, StoreError
-from service import operations
-from service.access import first_token
+from service import operations, retention
+from service.access import first_token, write_private
 from service.api import Live, Sources, create_api
+from service.audit import AuditLog, note_beside
 from service.clock import EPOCH, Clock, SystemClock, TurnedClock
 from service.config import Config
 from service.guard import Guarded
+from service.health import Part, Watch, examine
 from service.ingest import Ingest
 from service.jobs import Cadence, Jobs, Kind, Timetable
 from service.mqtt import MqttLink
 from service.operations import OpenPredictor, open_bundle
+from service.orders import read_told
 from service.points import load_points
 from service.publish import Publisher
 from service.store import SqlStore
+from service.store.acts import Acts
+from service.web import Hasty
 
 log = logging.getLogger(__name__)
 
-_DAY = pd.Timedelta(days=1)
 _BEAT_S = 0.5
 """Real seconds between two looks at the clock; a turned clock wakes the loop at once."""
+_LOOK_S = 10.0
+"""Real seconds between two looks at every part."""
 
 
 class Service:
@@ -60,19 +69,32 @@ class Service:
         self.building = load_building(config.building.name)
         self.points = load_points(self.building, config.building.points)
         self.clock = clock or (TurnedClock() if config.clock.source == "topic" else SystemClock())
-        self._cadences = {"calibration": Cadence.parse(config.jobs.calibration), "plan": Cadence.parse(config.jobs.plan)}
+        told = config.jobs
+        cadences = {"calibration": told.calibration, "plan": told.plan, "compaction": told.compaction, "backup": told.backup}
+        self._cadences = {kind: Cadence.parse(text) for kind, text in cadences.items()}
         self.store = SqlStore(config.store.url.get_secret_value())
         self._open_predictor = open_predictor
         self.jobs = Jobs(
             [
-                Kind("calibration", operations.calibration_job, self._enter_calibration, config.jobs.calibration_limit_s),
-                Kind("plan", operations.planning_job, self._enter_plan, config.jobs.plan_limit_s),
+                Kind(
+                    "calibration",
+                    operations.calibration_job,
+                    self._enter_calibration,
+                    told.calibration_limit_s,
+                    told.memory_limit_mb,
+                ),
+                Kind("plan", operations.planning_job, self._enter_plan, told.plan_limit_s, told.memory_limit_mb),
+                Kind("compaction", retention.compaction_job, self._enter_said, told.upkeep_limit_s, told.memory_limit_mb),
+                Kind("backup", retention.backup_job, self._enter_said, told.upkeep_limit_s, told.memory_limit_mb),
             ],
             self.store,
             self.clock,
         )
         self.link = MqttLink(config.mqtt, self.building.name, self.points.subscriptions + self._clock_topics(), self._heard)
-        self.publisher = Publisher(self.points, self.store, self.link, self.clock, config.publish)
+        heartbeat = f"{config.mqtt.root}/{self.building.name}/heartbeat"
+        self.publisher = Publisher(self.points, self.store, self.link, self.clock, config.publish, heartbeat)
+        self.audit = AuditLog(Acts(self.store), note_beside(config.api.token_file))
+        self._told = read_told(self.store, config, self.clock.now())
         self.ingest = Ingest(
             self.points,
             self.store,
@@ -80,14 +102,23 @@ class Service:
             config.ingest,
             self.link.acknowledge,
             self.publisher.heard,
-            ignored={self.link.status_topic},
+            ignored={self.link.status_topic, heartbeat},
             clock_topic=next(iter(self._clock_topics()), None),
+            tell=lambda topic, payload: self.link.publish(topic, payload, qos=0),
         )
         self.link.on_sent, self.link.on_connected = self.publisher.sent, self.publisher.reconnected
         self._timetable: Timetable | None = None
         self._published: pd.Timestamp | None = None
-        self._forgotten: pd.Timestamp | None = None
+        self._steady: tuple[pd.Timestamp, pd.Timestamp] | None = (
+            None  # since when the clock goes on without a jump, and until when
+        )
+        self._watch = Watch()
+        self._looked_s = 0.0
+        self._counted: tuple[float, dict[str, int]] = (0.0, {})
+        self._beat_s: float | None = None  # when the loop last came round (steady clock)
         self._is_plan_new = threading.Event()
+        self._is_upholding = False
+        self._is_told_stale = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
         self._problem = ""
@@ -96,15 +127,20 @@ class Service:
         """Mark jobs that a former process left half-done, then listen, connect and tick; returns at once, broker or not."""
         for job in self.store.interrupt_jobs(self.clock.now()):
             log.warning("job %d (%s) was interrupted by the end of the former process", job.id, job.kind)
+        self.store.put("resampling", self.points.rules)  # API, jobs and compaction make hours by the same rules
         self.ingest.start()
         self.link.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """End in order: no more jobs and setpoints, then the line, then what was heard is committed, then the store."""
+        """End in order: no more jobs and setpoints, then the line, then what was heard is committed, then the store.
+
+        Retained setpoints are cleared: a broker must not go on telling what nobody stands behind.
+        """
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(10)
+        self.publisher.release(is_only_retained=True)
         self.jobs.stop()
         self.link.stop()
         self.ingest.stop()
@@ -112,11 +148,55 @@ class Service:
 
     def sources(self) -> Sources:
         """Return what the API reads."""
-        return Sources(self.config, self.building, self.points, self.store, self.clock, self.decide, self.ask, self.live)
+        return Sources(
+            config=self.config,
+            building=self.building,
+            points=self.points,
+            store=self.store,
+            clock=self.clock,
+            decide=self.decide,
+            ask=self.ask,
+            live=self.live,
+            told=lambda: self._told,
+            changed=self.hear_people,
+            audit=self.audit,
+            parts=self.parts,
+            rows=self.rows,
+            beat_age_s=lambda: None if self._beat_s is None else time.monotonic() - self._beat_s,
+        )
+
+    def parts(self) -> list[Part]:
+        """Look at every part: whether it is right, since when, and what comes next."""
+        now, mqtt = self.clock.now(), self.config.mqtt
+        if now == EPOCH:
+            return [Part("clock", "waiting", "the clock topic has not spoken yet.", "Nothing is published before it does.")]
+        due = self._timetable.due if self._timetable is not None else dict.fromkeys(self._cadences)
+        broker = (self.link.is_connected, f"{mqtt.host}:{mqtt.port}")
+        found = examine(self.config, self.points, self.store, now, broker, self.decide().origin, due)
+        return self._watch.look(found, now)
+
+    def rows(self) -> dict[str, int]:
+        """Return how many rows each table has. Counting millions takes a while: what took long is not asked for again soon."""
+        until_s, rows = self._counted
+        began_s = time.monotonic()
+        if began_s > until_s:
+            rows = self.store.counts()
+            took_s = time.monotonic() - began_s
+            self._counted = (time.monotonic() + (200 * took_s if took_s > 0.05 else 0.0), rows)
+        return dict(rows)
 
     def decide(self) -> Guarded:
         """Return the settings that may leave now, after the guard."""
-        return operations.decide(self.store, self.building, self.config, self.clock.now())
+        return operations.decide(self.store, self.building, self.config, self.clock.now(), self._told)
+
+    def hear_people(self) -> None:
+        """Take what people told the service since (mode, confirmation, overrides) and act on it within the next tick."""
+        try:
+            self._told = read_told(self.store, self.config, self.clock.now())
+            self._is_told_stale = False
+        except StoreError:
+            self._is_told_stale = True  # the next tick asks again
+        self._is_plan_new.set()
 
     def ask(self, kind: str) -> int:
         """Start a job now and return its place in the journal. Raises JobOverlapError while one of its kind runs."""
@@ -136,7 +216,7 @@ class Service:
             "setpoints_sent_total": float(self.publisher.n_sent),
         }
         problems = [p for p in (heard.failure, self._problem) if p]
-        return Live(self.link.is_connected, f"{mqtt.host}:{mqtt.port}", counters, tuple(problems))
+        return Live(self.link.is_connected, f"{mqtt.host}:{mqtt.port}", counters, tuple(problems), dict(self.publisher.echoed()))
 
     def tick(self) -> None:
         """Do what is due at this instant."""
@@ -145,16 +225,24 @@ class Service:
             return  # the clock topic has not spoken yet: nobody knows what time it is
         if self._timetable is None:
             self._timetable = Timetable(self._cadences, self.building.site.time_zone, now)
+        if self._is_told_stale:
+            self.hear_people()
         step = now.floor(f"{self.config.publish.step_min}min")
         is_plan_new = self._is_plan_new.is_set()
         if step != self._published or is_plan_new:
             self._is_plan_new.clear()
             self._publish(now)
             self._published = step
-        self.publisher.tick()
+        for late in self.publisher.tick():
+            log.warning("%s = %g was not confirmed by the BMS within its time", late.setting, late.value)
+        if self._is_upholding:
+            self.publisher.beat(self._told.mode)
+        is_steady = self._is_steady(now)
         for kind in self._timetable.take_due(now):
+            if kind == "compaction" and not is_steady:
+                log.info("compaction waits: the clock has not gone on without a jump for a day")
+                continue
             self._start_quietly(kind)
-        self._forget(now)
 
     # -- the loop
 
@@ -164,11 +252,15 @@ class Service:
             try:
                 self.tick()
                 self._problem = ""
+                if time.monotonic() - self._looked_s > _LOOK_S:
+                    self._looked_s = time.monotonic()
+                    self.parts()  # says in the log what changed
             except SetwiseError as e:
                 self._report(str(e))
             except Exception as e:  # the loop carries the setpoints: it outlives everything
                 self._report(f"{type(e).__name__}: {e}")
                 log.debug("in the loop", exc_info=True)
+            self._beat_s = time.monotonic()
             if isinstance(self.clock, TurnedClock):
                 self.clock.wait(seen, _BEAT_S)
                 seen = self.clock.now()
@@ -181,11 +273,12 @@ class Service:
         self._problem = problem
 
     def _publish(self, now: pd.Timestamp) -> None:
-        if self.config.publish.mode == "advise":
-            return
-        guarded = operations.decide(self.store, self.building, self.config, now)
+        guarded = self.decide()
+        leaving = operations.leaving(guarded, self._told, now)
+        self._is_upholding = bool(leaving)
         until = operations.valid_until(now, self.config.publish)
-        self.publisher.set(guarded.settings, until, guarded.plan_id, guarded.reasons())
+        self.publisher.set(leaving, until, guarded.plan_id, guarded.reasons())
+        self.publisher.release([name for name in self.building.settings.names if name not in leaving])
 
     def _heard(self, message: Any) -> None:
         self.ingest.take(message)
@@ -197,13 +290,13 @@ class Service:
 
     # -- jobs
 
-    def _forget(self, now: pd.Timestamp) -> None:
-        """Forget what is too old, once a day, after a day of steady time: a clock that jumped ahead must delete nothing."""
-        age = None if self._forgotten is None else now - self._forgotten
-        if age is not None and _DAY <= age < 2 * _DAY:
-            self.store.forget(now - pd.Timedelta(days=self.config.store.keep_days))
-        if age is None or not pd.Timedelta(0) <= age < _DAY:
-            self._forgotten = now
+    def _is_steady(self, now: pd.Timestamp) -> bool:
+        """Say whether the clock went on for a day without a jump of a day or a step back."""
+        since, until = self._steady or (now, now)
+        if not pd.Timedelta(0) <= now - until < retention.STEADY:
+            since = now
+        self._steady = (since, now)
+        return now - since >= retention.STEADY
 
     def _start_quietly(self, kind: str) -> None:
         try:
@@ -216,6 +309,9 @@ class Service:
     def _enter_calibration(self, job: int, result: Mapping[str, Any]) -> None:
         if operations.enter_calibration(self.store, job, result, self.clock.now()):
             self._start_quietly("plan")
+
+    def _enter_said(self, job: int, result: Mapping[str, Any]) -> None:
+        self.store.end_job(job, "done", self.clock.now(), result["said"])
 
     def _enter_plan(self, job: int, result: Mapping[str, Any]) -> None:
         operations.enter_plan(self.store, job, result, self.clock.now())
@@ -241,6 +337,8 @@ def serve(config: Config, announce: Callable[[str], None], open_predictor: OpenP
     def end(_signal: int, _frame: object) -> None:
         raise _ToldToEnd
 
+    # Readings keep two threads busy; with Python's 5 ms an API read would wait for its turn at every step it takes.
+    sys.setswitchinterval(0.001)
     signal.signal(signal.SIGTERM, end)
     try:
         with _listen(config) as listening:
@@ -257,11 +355,38 @@ def _serve(service: Service, listening: socket.socket, announce: Callable[[str],
     api = service.config.api
     token = None if api.is_open else first_token(api.token_file)
     if token is not None:
-        announce(f"Access token, shown once: {token}")
-    settings = uvicorn.Config(create_api(service.sources()), log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        _hand_over(token, api.token_file, announce)
+    settings = uvicorn.Config(
+        create_api(service.sources()),
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=5,
+        http=Hasty.within(api.request_limit_s),
+        limit_concurrency=api.max_connections,
+        server_header=False,
+        proxy_headers=bool(api.trusted_proxies),
+        forwarded_allow_ips=api.trusted_proxies or None,
+        ssl_certfile=api.cert,
+        ssl_keyfile=api.key,
+    )
+    try:
+        settings.load()
+    except (OSError, ValueError) as e:
+        raise BadDescriptionError(file="[api] cert, key", reason=f"the certificate cannot be used: {e}") from e
     service.start()
-    announce(f"Page and API: http://{api.host}:{listening.getsockname()[1]}/")
+    scheme = "http" if api.cert is None else "https"
+    announce(f"Page and API: {scheme}://{api.host}:{listening.getsockname()[1]}/")
     uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _hand_over(token: str, file: Path, announce: Callable[[str], None]) -> None:
+    """Show the first token to a person; where nobody looks on (a unit, a container) it goes to a file, not into a log."""
+    if sys.stdout.isatty():
+        announce(f"Access token of an admin, shown once: {token}")
+        return
+    place = file.with_name(f"{file.name}.first")
+    write_private(place, token + "\n")
+    announce(f"Access token of an admin: read it in {place}, then delete that file")
 
 
 def _listen(config: Config) -> socket.socket:

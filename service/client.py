@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -69,6 +70,24 @@ class Client:
         }
         self._ask("POST", "/v1/forecasts", body)
 
+    def set_mode(self, mode: str, reason: str) -> dict[str, Any]:
+        """Change the mode: watch, advise, auto or maintenance. Raises ApiError (403 for a viewer's token)."""
+        answer: dict[str, Any] = self._ask("PUT", "/v1/mode", {"mode": mode, "reason": reason})
+        return answer
+
+    def confirm(self, plan: int, reason: str) -> None:
+        """Confirm a plan: in mode advise its setpoints leave from now on. Raises ApiError."""
+        self._ask("POST", f"/v1/plans/{plan}/confirm", {"reason": reason})
+
+    def hold(self, setting: str, value: float, until: pd.Timestamp, reason: str) -> int:
+        """Hold a setting at a value (inside unit) until an instant; return the override's number. Raises ApiError."""
+        body = {"setting": setting, "value": float(value), "until": until.isoformat(), "reason": reason}
+        return int(self._ask("POST", "/v1/overrides", body)["id"])
+
+    def let_go(self, override: int, reason: str) -> None:
+        """Take an override back before its end. Raises ApiError."""
+        self._ask("DELETE", f"/v1/overrides/{override}?" + urllib.parse.urlencode({"reason": reason}))
+
     def wait(self, job: int, timeout_s: float = 1800.0, every_s: float = 0.5) -> dict[str, Any]:
         """Return the journal entry of a job once it has ended. Raises ApiError, also when `timeout_s` passes first."""
         deadline = time.monotonic() + timeout_s
@@ -87,6 +106,8 @@ class Client:
         if self.token is not None:
             request.add_header("Authorization", f"Bearer {self.token}")
         data = None
+        if method == "POST":  # sent again by a proxy or a retry, it is still done once
+            request.add_header("Idempotency-Key", uuid.uuid4().hex)
         if body is not None:
             data = json.dumps(body, allow_nan=False).encode()
             request.add_header("Content-Type", "application/json")

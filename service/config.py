@@ -1,6 +1,7 @@
 """What the service is told: service.toml and the environment, one frozen object.
 
-`SETWISE_SECTION__KEY` in the environment wins over the file (`SETWISE_MQTT__HOST=broker`). A key nobody reads is an error with a
+`SETWISE_SECTION__KEY` in the environment wins over the file (`SETWISE_MQTT__HOST=broker`). A secret may lie in a file of its own:
+`SETWISE_MQTT__PASSWORD_FILE=/run/secrets/mqtt` (also `SETWISE_STORE__URL_FILE`). A key nobody reads is an error with a
 did-you-mean, in the file and in the environment alike. Relative paths are relative to the working directory.
 docs/reference/config.md is generated from here.
 """
@@ -16,8 +17,12 @@ from pydantic import Field, SecretStr
 from pydantic_core import PydanticUndefined
 
 from building.description import Strict, parse_strict, read_toml
+from building.errors import BadDescriptionError
+from calibration.observation import USUAL_RULES
 
 PREFIX = "SETWISE_"
+
+Mode = Literal["watch", "advise", "auto", "maintenance"]
 
 
 class BuildingSection(Strict):
@@ -26,6 +31,14 @@ class BuildingSection(Strict):
     name: str = Field(default="medium_office", description="a folder of buildings/, or the path of one like it")
     bundle: Path = Field(default=Path("bundles/medium_office"), description="folder of the metamodel bundle")
     points: Path | None = Field(default=None, description="points file; empty for points.toml in the building's folder")
+
+
+class BundleSection(Strict):
+    """Whose bundles are believed."""
+
+    public_key: str = Field(
+        default="", description="base64 of the ed25519 key that bundles must be signed with (`setwise sign`); empty asks for none"
+    )
 
 
 class MqttSection(Strict):
@@ -47,6 +60,12 @@ class MqttSection(Strict):
     )
     reconnect_min_s: float = Field(default=1.0, gt=0, description="first wait before connecting again; doubles at each failure")
     reconnect_max_s: float = Field(default=60.0, gt=0, description="longest wait before connecting again")
+    inflight: int = Field(
+        default=20_000,
+        ge=1,
+        le=65_535,
+        description="MQTT 5: most messages the broker may send before the first is acknowledged (receive maximum)",
+    )
     session_expiry_h: float = Field(
         default=24.0, ge=0, description="MQTT 5: how long the broker keeps messages for an absent service"
     )
@@ -58,7 +77,20 @@ class StoreSection(Strict):
     url: SecretStr = Field(
         default=SecretStr("sqlite:///state/setwise.db"), description="SQLAlchemy URL: sqlite:///file or postgresql+psycopg://..."
     )
-    keep_days: float = Field(default=800.0, ge=35, description="readings and forecasts older than this are deleted")
+    raw_days: float = Field(
+        default=40.0,
+        ge=1,
+        description="readings older than this become means of 15 min (with least, most, first, last and count)",
+    )
+    quarter_days: float = Field(default=400.0, ge=1, description="means of 15 min older than this become hourly")
+    keep_days: float = Field(
+        default=800.0, ge=35, description="readings older than this are deleted, however coarse; setpoints sent too"
+    )
+    forecast_days: float = Field(
+        default=400.0, ge=1, description="forecasts and predictions of hours older than this are deleted"
+    )
+    backups: Path = Field(default=Path("state/backups"), description="folder of the backups that the backup job makes")
+    backups_kept: int = Field(default=3, ge=1, description="so many of its newest backups stay there")
 
 
 class IngestSection(Strict):
@@ -66,7 +98,9 @@ class IngestSection(Strict):
 
     commit_s: float = Field(default=1.0, gt=0, le=60, description="a reading waits at most this long for its commit (real time)")
     commit_readings: int = Field(
-        default=20, ge=1, description="commit at once when so many wait; at most the broker's max_inflight"
+        default=20,
+        ge=1,
+        description="commit at once when so many wait; at most the broker's max_inflight_messages (20 in mosquitto)",
     )
     buffer_readings: int = Field(
         default=100_000, ge=100, description="most messages held in memory while the store refuses (disk full)"
@@ -83,23 +117,47 @@ class ApiSection(Strict):
     token_file: Path = Field(
         default=Path("state/token"), description="bearer token, made at first start, readable by the owner only"
     )
-    is_open: bool = Field(default=False, description="true serves without a token: only on a trusted host")
+    is_open: bool = Field(
+        default=False, description="true asks no token of readers and operators: only on a trusted host. Admins always need one"
+    )
+    cert: Path | None = Field(default=None, description="PEM file of the service's certificate and its chain; given: HTTPS only")
+    key: Path | None = Field(default=None, description="PEM file of the certificate's key")
+    trusted_proxies: str = Field(
+        default="", description="addresses of reverse proxies whose X-Forwarded-For and -Proto are believed, comma-separated"
+    )
+    failed_attempts: int = Field(
+        default=10, ge=1, description="wrong tokens one address may send; each more doubles its wait, 1 s to 5 min (real time)"
+    )
+    max_body_kb: int = Field(default=2048, ge=1, description="a larger request is refused with 413")
+    request_limit_s: float = Field(
+        default=30.0, gt=0, description="a client that takes longer to send its request or to take the answer is cut off"
+    )
+    max_connections: int = Field(default=200, ge=4, description="connections at a time; more are answered 503")
 
 
 class JobsSection(Strict):
-    """Calibration and planning, as child processes."""
+    """Calibration, planning, compaction and backup, as child processes."""
 
     calibration: str = Field(
-        default="sun 02:00",
-        description="cadence: `every 6 h`, `every 90 min`, `daily 03:30`, `mon 03:30` (local time) or `never`",
+        default="0 2 * * sun",
+        description="cadence: five cron fields in local time (minute hour day month weekday), such as `30 3 * * *`, or `never`",
     )
-    plan: str = Field(
-        default="daily 03:30", description="cadence of plan searches; an accepted calibration plans at once as well"
+    plan: str = Field(default="30 3 * * *", description="cadence of plan searches; an accepted calibration plans at once as well")
+    compaction: str = Field(default="10 4 * * *", description="cadence of compaction and forgetting, see [store]")
+    backup: str = Field(default="40 4 * * *", description="cadence of backups, see [store]")
+    history_h: int = Field(
+        default=672,
+        ge=USUAL_RULES.least_h,
+        le=USUAL_RULES.window_h,
+        description="measured hours a calibration looks at, warm-up included; it refuses fewer and does not look at more",
     )
-    history_h: int = Field(default=672, ge=336, description="measured hours a calibration looks at, warm-up included")
     horizon_h: int = Field(default=168, ge=24, le=336, description="hours a plan covers")
     calibration_limit_s: float = Field(default=1800.0, gt=0, description="a calibration that runs longer is ended (real time)")
     plan_limit_s: float = Field(default=1800.0, gt=0, description="a plan search that runs longer is ended (real time)")
+    upkeep_limit_s: float = Field(
+        default=3600.0, gt=0, description="a compaction or backup that runs longer is ended (real time)"
+    )
+    memory_limit_mb: float = Field(default=550.0, gt=50, description="a job with more resident memory is ended")
     threads: int = Field(default=1, ge=1, description="threads of the metamodel in a job")
     seed: int = Field(default=0, ge=0, description="seed of every job; same seed and data, same plan")
 
@@ -111,13 +169,27 @@ class GuardSection(Strict):
     max_data_age_h: float = Field(default=6.0, gt=0, description="without a reading for so long, the own schedule takes over")
     max_calibration_age_h: float = Field(default=24 * 60.0, gt=0, description="calibration older: the own schedule takes over")
     is_calibration_needed: bool = Field(default=True, description="false follows plans made with default parameters")
+    max_override_h: float = Field(default=168.0, gt=0, description="longest time a person may override a setting for")
+    changeover: Literal["none", "heating", "cooling", "calendar"] = Field(
+        default="none",
+        description="what the plant can do: none (both at any time), heating or cooling only, or by calendar (see the next two)",
+    )
+    cooling_from: str = Field(default="05-01", pattern=r"^\d\d-\d\d$", description="first day with cooling, month-day (calendar)")
+    cooling_until: str = Field(default="09-30", pattern=r"^\d\d-\d\d$", description="last day with cooling, month-day (calendar)")
     frost_temperature: float = Field(default=8.0, ge=0, le=16, description="a zone measured colder forces heating on [degC]")
 
 
 class PublishSection(Strict):
     """How setpoints leave."""
 
-    mode: Literal["auto", "advise"] = Field(default="auto", description="auto publishes; advise only shows, in API and dashboard")
+    mode: Mode = Field(
+        default="auto",
+        description="at the first start: watch (nothing leaves), advise (a plan leaves once a person confirms it), auto, "
+        "maintenance (setpoints released). Later PUT /v1/mode decides, and stays over a restart",
+    )
+    heartbeat_s: float = Field(
+        default=60.0, ge=0.5, description="beats on <root>/<building>/heartbeat this often while setpoints are kept up"
+    )
     step_min: int = Field(default=15, ge=1, le=60, description="setpoints are renewed at each such step")
     valid_for_min: int = Field(default=45, ge=2, le=1440, description="valid_until of a setpoint is its step plus this")
     acknowledge_min: float = Field(default=5.0, gt=0, description="a setpoint without echo for so long is marked unconfirmed")
@@ -129,12 +201,23 @@ class ClockSection(Strict):
     source: Literal["system", "topic"] = Field(
         default="system", description="topic follows the UTC stamps on <root>/<building>/clock: accelerated replay and demo"
     )
+    ntp_server: str = Field(
+        default="", description="asked by `setwise doctor` how far the clock is off; empty asks the system only"
+    )
+
+
+class LogSection(Strict):
+    """What the service writes to stderr: a line when something changes, none while all goes on."""
+
+    format: Literal["text", "json"] = Field(default="text", description="json: one JSON object a line, for log collectors")
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe line that is written")
 
 
 class Config(Strict):
     """Everything the service is told. Frozen; secrets do not show in its text."""
 
     building: BuildingSection = BuildingSection()
+    bundle: BundleSection = BundleSection()
     mqtt: MqttSection = MqttSection()
     store: StoreSection = StoreSection()
     ingest: IngestSection = IngestSection()
@@ -143,6 +226,7 @@ class Config(Strict):
     guard: GuardSection = GuardSection()
     publish: PublishSection = PublishSection()
     clock: ClockSection = ClockSection()
+    log: LogSection = LogSection()
 
 
 def load_config(file: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
@@ -163,9 +247,33 @@ def load_config(file: Path | None = None, environ: Mapping[str, str] | None = No
     for name, value in (os.environ if environ is None else environ).items():
         section, separator, key = name.removeprefix(PREFIX).partition("__")
         if name.startswith(PREFIX) and separator:
-            data.setdefault(section.lower(), {})[key.lower()] = value
+            section, key = section.lower(), key.lower()
+            if key.endswith("_file") and _is_secret(section, key.removesuffix("_file")):
+                key, value = key.removesuffix("_file"), _read_secret(name, Path(value))
+            data.setdefault(section, {})[key] = value
             changed = True
-    return parse_strict(Config, data, f"the environment ({PREFIX}SECTION__KEY)" if changed else file or "the defaults")
+    source = f"the environment ({PREFIX}SECTION__KEY)" if changed else file or "the defaults"
+    config = parse_strict(Config, data, source)
+    if 24 * config.store.raw_days < config.ingest.max_age_h:
+        reason = (
+            f"[store] raw_days: {config.store.raw_days:g} days are less than [ingest] max_age_h, {config.ingest.max_age_h:g} h: "
+            "readings would still come in for hours that were compacted."
+        )
+        raise BadDescriptionError(file=source, reason=reason)
+    return config
+
+
+def _is_secret(section: str, key: str) -> bool:
+    model: Any = Config.model_fields[section].annotation if section in Config.model_fields else None
+    field = None if model is None else model.model_fields.get(key)
+    return field is not None and "SecretStr" in str(field.annotation)
+
+
+def _read_secret(variable: str, file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as e:
+        raise BadDescriptionError(file=variable, reason=f"the secret in {file} cannot be read: {e}.") from e
 
 
 def reference() -> str:
@@ -176,6 +284,7 @@ def reference() -> str:
         "Generated by `python docs/generate.py config` from `service/config.py`; do not edit.",
         "",
         "`setwise serve --config service.toml`. The environment wins over the file. Unknown keys are errors.",
+        "A secret (password, store URL) may lie in a file of its own: `SETWISE_MQTT__PASSWORD_FILE=/run/secrets/mqtt`.",
         "Times called *real time* run on the machine's clock, all others on the service's (a replay may run it faster).",
     ]
     for section, field in Config.model_fields.items():

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import struct
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +21,16 @@ from building.errors import BadBundleError, BadDescriptionError, BrokerError, Se
 from building.sun import BEAM_COLUMNS
 from building.variables import Role
 from service.config import Config
+from service.health import LEAST_FREE_MB, state_folder
+from service.mqtt import count_in_flight
 from service.points import load_points
+from service.retention import backups
+from service.store import schema
 
-LEAST_FREE_MB = 500
 BROKER_TIMEOUT_S = 5.0
+LARGEST_OFFSET_S = 5.0
+"""A clock further off stamps readings in the wrong minute."""
+_NTP_EPOCH_S = 2_208_988_800  # 1970 in seconds since 1900
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,11 @@ def examine(config: Config) -> list[Finding]:
         "points": _points,
         "bundle": _bundle,
         "store": _store,
+        "backups": _backups,
         "disk": _disk,
+        "clock": _clock,
         "broker": _broker,
+        "messages in flight": _in_flight,
         "token": _token,
     }
     return [_finding(what, look, config) for what, look in looks.items()]
@@ -96,10 +108,10 @@ def _points(config: Config) -> str:
 
 
 def _bundle(config: Config) -> str:
-    from models.runtime.bundle import load_bundle
     from models.runtime.session import OnnxPredictor
+    from service.signing import open_signed
 
-    bundle = load_bundle(config.building.bundle)
+    bundle = open_signed(config.building.bundle, config.bundle.public_key)
     OnnxPredictor(bundle)
     building = _the_building(config)
     if bundle.building != building.name:
@@ -110,34 +122,101 @@ def _bundle(config: Config) -> str:
     return f"checksums good, {len(bundle.inputs)} inputs, {len(bundle.outputs)} outputs, made {bundle.created}"
 
 
-def _state_folder(config: Config) -> Path:
-    """Return the nearest folder that exists on the way to the store's file, or to the token when the store is elsewhere."""
-    url = sa.make_url(config.store.url.get_secret_value())
-    path = Path(url.database or ".") if url.drivername.startswith("sqlite") else config.api.token_file
-    return next(p for p in path.absolute().parents if p.exists())
-
-
 def _store(config: Config) -> str:
     url = sa.make_url(config.store.url.get_secret_value())
-    if not url.drivername.startswith("sqlite"):
-        try:
-            with sa.create_engine(url).connect() as connection:
-                connection.execute(sa.text("select 1"))
-        except sa.exc.SQLAlchemyError as e:
-            raise StoreError(url=url.render_as_string(), reason=str(e).splitlines()[0]) from e
-        return url.render_as_string()
-    folder = _state_folder(config)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise StoreError(url=url, reason=f"{folder} is not writable for user {os.geteuid()}.")
-    return f"{url.database}, {'there already' if Path(url.database or '').exists() else 'made at the first start'}"
+    shown, file = url.render_as_string(), Path(url.database or "")
+    if url.get_backend_name() == "sqlite":
+        folder = state_folder(config)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise StoreError(url=url, reason=f"{folder} is not writable for user {os.geteuid()}.")
+        shown = str(file)
+        if not file.exists():
+            return f"{shown}, made at the first start"
+        for one in (file, *(file.with_name(file.name + suffix) for suffix in ("-wal", "-shm"))):
+            if one.exists() and not os.access(one, os.R_OK | os.W_OK):
+                raise StoreError(
+                    url=url, reason=f"{one} is not writable for user {os.geteuid()}; chown it to the service's user."
+                )
+    try:
+        engine = sa.create_engine(url)
+        with engine.connect() as c:
+            if url.get_backend_name() == "sqlite":
+                said = c.exec_driver_sql("PRAGMA quick_check").scalar()
+                if said != "ok":
+                    raise StoreError(url=shown, reason=f"damaged: {said}. Put back a backup: setwise restore FILE.")
+            found = schema.revision(c)
+        engine.dispose()
+    except sa.exc.SQLAlchemyError as e:
+        said = str(getattr(e, "orig", None) or e).splitlines()[0]
+        raise StoreError(url=shown, reason=f"{said}. Move it away, or put back a backup: setwise restore FILE.") from e
+    schema.check(found, shown)
+    if found is None:
+        return f"{shown}, its tables are made at the first start"
+    return f"{shown}, schema {found}" + (
+        "" if found == schema.HEAD else f", upgraded to {schema.HEAD} at the next start, after a copy"
+    )
+
+
+def _backups(config: Config) -> str:
+    folder = config.store.backups
+    place = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise StoreError(url=folder, reason=f"{place} is not writable for user {os.geteuid()}: no backup can be made there.")
+    if config.jobs.backup.strip().lower() == "never":
+        return f"{folder}, but no job makes any (jobs.backup is never)"
+    found = backups(folder)
+    return (
+        f"{len(found)} in {folder}, the last {found[-1].name}"
+        if found
+        else f"none in {folder} yet, made at '{config.jobs.backup}'"
+    )
 
 
 def _disk(config: Config) -> str:
-    folder = _state_folder(config)
+    folder = state_folder(config)
     free_mb = shutil.disk_usage(folder).free // 1_000_000
     if free_mb < LEAST_FREE_MB:
         raise StoreError(url=folder, reason=f"{free_mb} MB free, at least {LEAST_FREE_MB} MB are wanted.")
     return f"{free_mb} MB free in {folder}"
+
+
+def _clock(config: Config) -> str:
+    """Ask an NTP server when one is configured, else the system whether it is synchronised."""
+    if server := config.clock.ntp_server:
+        offset_s = ntp_offset_s(server)
+        if abs(offset_s) > LARGEST_OFFSET_S:
+            reason = f"it is {offset_s:+.1f} s from {server}; stamps and setpoints would be wrong. Start an NTP service."
+            raise BadDescriptionError(file="the clock", reason=reason)
+        return f"{offset_s:+.3f} s from {server}"
+    try:
+        asked = ["timedatectl", "show", "-p", "NTPSynchronized", "--value"]
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        said = ""
+    if said == "no":
+        raise BadDescriptionError(file="the clock", reason="not synchronised. Start an NTP service, such as systemd-timesyncd.")
+    return "synchronised" if said == "yes" else "nobody here knows whether it is right; name an NTP server in clock.ntp_server"
+
+
+def ntp_offset_s(server: str, port: int = 123) -> float:
+    """Return how far the server's clock is ahead of ours [s]: one SNTP exchange (RFC 5905, client mode 3, version 4).
+
+    Raises:
+        BadDescriptionError: no answer, or one that is none.
+    """
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+            line.settimeout(BROKER_TIMEOUT_S)
+            sent_s = time.time()
+            line.sendto(b"\x23" + 47 * b"\0", (server, port))
+            answer = line.recv(512)
+            back_s = time.time()
+        taken_s, left_s = (s + f / 2**32 - _NTP_EPOCH_S for s, f in struct.iter_unpack("!II", answer[32:48]))
+    except (OSError, struct.error, ValueError) as e:
+        raise BadDescriptionError(file="[clock] ntp_server", reason=f"{server} does not answer as an NTP server ({e}).") from e
+    if answer[1] == 0 or left_s < 0:
+        raise BadDescriptionError(file="[clock] ntp_server", reason=f"{server} does not know the time itself.")
+    return ((taken_s - sent_s) + (left_s - back_s)) / 2
 
 
 def _broker(config: Config) -> str:
@@ -147,6 +226,19 @@ def _broker(config: Config) -> str:
     except OSError as e:
         raise BrokerError(host=host, port=port, reason=f"nothing listens there ({e}). The service would wait for it.") from e
     return f"{host}:{port} answers"
+
+
+def _in_flight(config: Config) -> str:
+    wanted = config.ingest.commit_readings
+    found = count_in_flight(config.mqtt, _the_building(config).name, wanted)
+    if found < wanted:
+        reason = (
+            f"it sends {found} messages before the first is acknowledged, but a commit waits for {wanted} of them "
+            f"(ingest.commit_readings): readings would come at {found / config.ingest.commit_s:g} a second at most. "
+            f"Raise max_inflight_messages at the broker, or lower commit_readings to {found}."
+        )
+        raise BrokerError(host=config.mqtt.host, port=config.mqtt.port, reason=reason)
+    return f"at least {found} at once, as many as a commit waits for"
 
 
 def _token(config: Config) -> str:

@@ -1,9 +1,12 @@
-"""The last word before a setpoint leaves: what is planned, made safe, with a reason for every change.
+"""The last word before a setpoint leaves: what is planned or held by a person, made safe, with a reason for every change.
 
-`guard` is a pure function of a `Moment`; `observe` gathers the moment from the store. Two steps. First, which plan: the one in
-force, unless plan, data or calibration are too old, or it is broken; then the building's own schedule. Second, which values, in
-this order: numbers, bounds, rate of change, minimum air renewal while people are there, frost, heating under cooling. Later rules
-win over earlier ones: air and frost are not held back by the rate. Whatever comes in, what goes out is finite and within bounds.
+`guard` is a pure function of a `Moment`; `observe` gathers the moment from the store. Three steps. First, which plan: the one in
+force, unless plan, data or calibration are too old, or it is broken; then the building's own schedule. Second, what people hold:
+an override takes the place of what was planned. Third, which values, in this order: numbers, bounds, heating or cooling
+changeover, rate of change, minimum air renewal while people are there, frost, heating under cooling. Later rules win over earlier
+ones: air and frost are not held back by the rate. Whatever comes in, what goes out is finite and within bounds.
+
+This is the only place where PRECEDENCE is decided; `Guarded.sources` says for each setting who won.
 """
 
 from __future__ import annotations
@@ -24,10 +27,21 @@ from building.units import TEMPERATURE
 from building.variables import Role
 from service.config import GuardSection
 from service.store import PlanRecord, Store
+from service.store.acts import Override
 
 _LATE = pd.Timedelta(hours=2)  # an older reading, of a zone or of people, says nothing about now
 _FRESH = pd.Timedelta(minutes=30)  # a younger count of people is of now
 _RELEVANT = 0.01  # a shortfall of less than this share of the need is rounding
+
+
+PRECEDENCE = {
+    "plant": "the plant's own safety hardware (frost stat, fire dampers, limits in the BMS): never passed by setwise",
+    "safety": "safety limits: bounds, changeover, rate of change, air renewal, frost, heating under cooling",
+    "override": "a person holds the setting, until the override ends",
+    "plan": "the plan in force",
+    "own": "the building's own schedule",
+}
+"""Who decides a setpoint, strongest first."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,8 @@ class Moment:
         coldest_zone: least measured zone air temperature [degC], or None.
         own: settings of the building's own schedule now.
         frost_setpoint: heating setpoint while frost threatens [degC]; the warmest of the own schedule.
+        overrides: by setting, what people hold it at now.
+        is_cooling_season: by the calendar of the site; asked only where the changeover follows it.
         unusable: why nothing else is known; empty where it is.
     """
 
@@ -58,6 +74,8 @@ class Moment:
     occupant_density: float = 0.05
     coldest_zone: float | None = None
     frost_setpoint: float = 20.0
+    overrides: Mapping[str, Override] = field(default_factory=dict)
+    is_cooling_season: bool = False
     unusable: str = ""
 
 
@@ -88,6 +106,7 @@ class Guarded:
         plan_id: of that plan; None for the own schedule.
         issued: when it was made, or None.
         actions: what the guard did and why.
+        sources: by setting who decided it: a key of PRECEDENCE.
     """
 
     settings: dict[str, float]
@@ -95,6 +114,7 @@ class Guarded:
     plan_id: int | None
     issued: pd.Timestamp | None
     actions: tuple[Action, ...]
+    sources: dict[str, str] = field(default_factory=dict)
 
     def reasons(self) -> dict[str, str]:
         """Return what was done to each setting, as text."""
@@ -118,20 +138,29 @@ def guard(moment: Moment, building: Building, limits: GuardSection) -> Guarded:
     record = moment.plan if refusal is None else None
     actions: list[Action] = [] if refusal is None else [Action("own_schedule", None, None, None, refusal)]
     wanted = dict(planned) if record is not None and planned is not None else dict(moment.own)
+    held = {name: o.value for name, o in moment.overrides.items() if name in building.settings}
+    wanted |= held
 
     given = {
         v.name: _number(v.name, wanted.get(v.name), moment.own.get(v.name), v.low, v.high, actions) for v in building.settings
     }
+    _limit_changeover(given, moment, building, limits, actions)
     _limit_rate(given, moment, building, actions)
     _limit_renewal(given, moment, building, actions)
     _limit_frost(given, moment, limits, actions)
-    _limit_crossing(given, building, actions)
+    _limit_crossing(given, held, building, actions)
+    base = "own" if record is None else "plan"
+    sources = {v.name: "override" if v.name in held else base for v in building.settings}
+    for action in actions:
+        if action.setting is not None:
+            sources[action.setting] = "own" if action.rule == "number" and action.setting in moment.own else "safety"
     return Guarded(
         {v.name: min(max(given[v.name], v.low), v.high) for v in building.settings},
         "own" if record is None else record.plan.origin,
         None if record is None else record.id,
         None if record is None else record.issued,
         tuple(actions),
+        sources,
     )
 
 
@@ -238,6 +267,30 @@ def _number(name: str, wanted: float | None, own: float | None, low: float, high
     return clipped
 
 
+def _limit_changeover(
+    given: dict[str, float], moment: Moment, building: Building, limits: GuardSection, actions: list[Action]
+) -> None:
+    """A plant that is changed over to heating cannot cool, and must not be asked to; and the other way round."""
+    state = limits.changeover
+    if state == "calendar":
+        state = "cooling" if moment.is_cooling_season else "heating"
+    idle = {"heating": "cooling_setpoint", "cooling": "heating_setpoint"}.get(state)
+    if idle is None or idle not in given:
+        return
+    v = building.settings[idle]
+    rest = v.high if state == "heating" else v.low
+    if given[idle] != rest:
+        why = f"the plant is changed over to {state}"
+        actions.append(Action("changeover", idle, given[idle], rest, why))
+        given[idle] = rest
+
+
+def is_cooling_season(now: pd.Timestamp, time_zone: str, limits: GuardSection) -> bool:
+    """Say whether a day lies between `cooling_from` and `cooling_until`, both included; over New Year as well."""
+    day, first, last = f"{now.tz_convert(time_zone):%m-%d}", limits.cooling_from, limits.cooling_until
+    return first <= day <= last if first <= last else day >= first or day <= last
+
+
 def _limit_rate(given: dict[str, float], moment: Moment, building: Building, actions: list[Action]) -> None:
     for name, ramp in building.ramps().items():
         recent = [v for v in moment.recent.get(name, ()) if math.isfinite(v)]
@@ -281,12 +334,18 @@ def _limit_frost(given: dict[str, float], moment: Moment, limits: GuardSection, 
             given[name] = least
 
 
-def _limit_crossing(given: dict[str, float], building: Building, actions: list[Action]) -> None:
+def _limit_crossing(given: dict[str, float], held: Mapping[str, float], building: Building, actions: list[Action]) -> None:
     if not {"heating_setpoint", "cooling_setpoint"} <= given.keys():
         return
     if given["cooling_setpoint"] - given["heating_setpoint"] >= DEADBAND_K - 1e-6:
         return
     why = f"heating stays {DEADBAND_K:g} K under cooling"
+    if "cooling_setpoint" in held and "heating_setpoint" not in held:  # a person chose the cooling setpoint: heating gives way
+        heating = max(given["cooling_setpoint"] - DEADBAND_K, building.settings["heating_setpoint"].low)
+        actions.append(Action("crossing", "heating_setpoint", given["heating_setpoint"], heating, why))
+        given["heating_setpoint"] = heating
+        if given["cooling_setpoint"] - heating >= DEADBAND_K - 1e-6:
+            return
     cooling = min(given["heating_setpoint"] + DEADBAND_K, building.settings["cooling_setpoint"].high)
     if cooling != given["cooling_setpoint"]:
         actions.append(Action("crossing", "cooling_setpoint", given["cooling_setpoint"], cooling, why))

@@ -21,18 +21,21 @@ from building.errors import SetwiseError, TooFewDataError
 from building.plan import Plan, WeekProfile
 from building.predictor import Predictor
 from building.scenario import Scenario
+from building.timeline import WARM_UP_H
 from building.variables import Role
 from service.config import Config, PublishSection
 from service.forecast import expected_inputs, measured_series, past_inputs
-from service.guard import Guarded, Moment, guard, observe
+from service.guard import Guarded, Moment, guard, is_cooling_season, observe
+from service.orders import Order, Told
 from service.store import DocumentRecord, SqlStore, Store
 
-WARM_UP_H = 168
-"""Past a predictor is given before the hours that count."""
 ENDS = (".low", ".high")
 """Under `<output>.low` and `<output>.high` the ends of a prediction's interval are kept beside it."""
 LEAST_MEASURED_H = 24
 """Hours with outdoor temperature that the last fortnight must have before a plan is searched at all."""
+
+NOTHING_TOLD = Told(Order("auto"))
+"""Nobody confirmed, held or changed anything."""
 
 OpenPredictor = Callable[[Config], Predictor]
 
@@ -41,12 +44,12 @@ def open_bundle(config: Config) -> Predictor:
     """Return the predictor of the configured bundle.
 
     Raises:
-        BadBundleError: see `models.runtime.bundle.load_bundle`.
+        BadBundleError: see `service.signing.open_signed`.
     """
-    from models.runtime.bundle import load_bundle
     from models.runtime.session import OnnxPredictor
+    from service.signing import open_signed
 
-    return OnnxPredictor(load_bundle(config.building.bundle), config.jobs.threads)
+    return OnnxPredictor(open_signed(config.building.bundle, config.bundle.public_key), config.jobs.threads)
 
 
 # -- in the child
@@ -174,7 +177,9 @@ def replan(
         **plan.meta,
         "forecast": used,
         "past": {n: s for n, s in past.sources.items() if s != "measured"},
-        "outside": [f"{n} of the {when}: {s}" for when, of in (("past", past), ("forecast", future)) for n, s in of.outside.items()],
+        "outside": [
+            f"{n} of the {when}: {s}" for when, of in (("past", past), ("forecast", future)) for n, s in of.outside.items()
+        ],
         "calibration": None if record is None else record.made.isoformat(),
     }
     plan = Plan(plan.frame, plan.origin, now, meta)
@@ -234,16 +239,41 @@ def own_schedule(building: Building, calibration: DocumentRecord | None) -> Week
 # -- in the service
 
 
-def decide(store: Store, building: Building, config: Config, now: pd.Timestamp) -> Guarded:
-    """Return the settings that may leave now. A store that fails, or holds nonsense, leaves the own schedule of baseline.toml."""
+def decide(store: Store, building: Building, config: Config, now: pd.Timestamp, told: Told = NOTHING_TOLD) -> Guarded:
+    """Return the settings that may leave now; `leaving` says which of them do.
+
+    A store that fails, or holds nonsense, leaves the own schedule of baseline.toml. What people hold, they hold all the same.
+    """
+    held, season = told.in_force(now), is_cooling_season(now, building.site.time_zone, config.guard)
     try:
         own = own_schedule(building, store.last_calibration(is_accepted=True))
-        return guard(observe(store, building, now, own), building, config.guard)
+        moment = observe(store, building, now, own)
+        if told.mode == "advise" and told.confirmed_plan is not None:
+            confirmed = store.plan(told.confirmed_plan)
+            if confirmed is not None and confirmed.state == "accepted" and confirmed.plan.at(now) is not None:
+                moment = replace(moment, plan=confirmed)  # a newer plan waits for a person
+        return guard(replace(moment, overrides=held, is_cooling_season=season), building, config.guard)
     except Exception as e:  # whatever is wrong with what was kept, the building gets its setpoints, and people the reason
         row = building.own_schedule().unroll(pd.DatetimeIndex([now.floor("h")]), building.site.time_zone).iloc[0]
         moment = Moment(now, {n: float(row[n]) for n in building.settings.names})
         why = str(e) if isinstance(e, SetwiseError) else f"what is kept cannot be used ({type(e).__name__}: {e})"
-        return guard(replace(moment, unusable=why), building, config.guard)
+        moment = replace(moment, unusable=why, overrides=held, is_cooling_season=season)
+        return guard(moment, building, config.guard)
+
+
+def leaving(guarded: Guarded, told: Told, now: pd.Timestamp) -> dict[str, float]:
+    """Return those of the guarded settings that leave in the mode in force.
+
+    auto: all. advise: all of a plan that a person confirmed, and what people hold. watch and maintenance: none.
+    """
+    if told.mode == "auto":
+        return guarded.settings
+    if told.mode != "advise":
+        return {}
+    if guarded.plan_id is not None and guarded.plan_id == told.confirmed_plan:
+        return guarded.settings
+    held = told.in_force(now)
+    return {name: value for name, value in guarded.settings.items() if name in held}
 
 
 def valid_until(now: pd.Timestamp, config: PublishSection) -> pd.Timestamp:

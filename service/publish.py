@@ -1,17 +1,21 @@
 """Setpoints on their way out: sent once, confirmed by an echo or marked unconfirmed, never late.
 
-Each setpoint leaves as JSON {"value", "unit", "valid_until", "plan"} on its command topic, QoS 1, not retained: a BMS that
-restarts must not find a stale order. While the broker is away only the newest value per setting waits here; one whose
-`valid_until` has passed is never sent. What became of each is in the store (waiting, sent, acknowledged, unconfirmed, expired,
-replaced); a store that fails stops no setpoint.
+Each setpoint leaves as JSON {"value", "unit", "valid_until", "plan"} on its command topic, QoS 1, not retained unless points.toml
+asks for it: a BMS that restarts must not find a stale order. While the broker is away only the newest value per setting waits
+here; one whose `valid_until` has passed is never sent. What became of each is in the store (waiting, sent, acknowledged,
+unconfirmed, expired, replaced, released); a store that fails stops no setpoint.
+
+A dead process cannot publish: while setpoints are kept up a heartbeat beats, and the BMS returns to its own schedule when beats
+stay away or `valid_until` passes (docs/commissioning.md). `release` says it at once where the service still can.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -68,16 +72,28 @@ class Publisher:
         store: where publications are kept.
         line: the broker.
         clock: the time.
-        config: how long a setpoint may go unconfirmed.
+        config: how long a setpoint may go unconfirmed, and how often the heart beats.
+        heartbeat_topic: where it beats.
     """
 
-    def __init__(self, points: Points, store: Store, line: Line, clock: Clock, config: PublishSection) -> None:
+    def __init__(
+        self,
+        points: Points,
+        store: Store,
+        line: Line,
+        clock: Clock,
+        config: PublishSection,
+        heartbeat_topic: str = "setwise/heartbeat",
+    ) -> None:
         self.points = points
         self.store = store
         self.line = line
         self.clock = clock
         self.config = config
+        self.heartbeat_topic = heartbeat_topic
         self.n_sent = 0
+        self._beaten: pd.Timestamp | None = None
+        self._told: dict[str, float] = {}
         self._lock = threading.RLock()
         self._current: dict[str, Publication] = {}
         self._confirmations: deque[int | None] = deque()
@@ -117,6 +133,63 @@ class Publisher:
                 self._current[setting] = replace(new, id=self._keep(new))
             self._send()
 
+    def release(self, settings: Collection[str] | None = None, is_only_retained: bool = False) -> None:
+        """Say that nothing of ours holds any more, to every setting that was told something since the start or is told to hold.
+
+        A retained command is cleared by an empty message. Any other JSON command is sent once more without a value, its validity
+        over; a bare number cannot say it: there the heartbeat that stays away does.
+
+        Args:
+            settings: which; None for all.
+            is_only_retained: leave the others to lapse (a clean stop: the next process may be here before they do).
+        """
+        now = self.clock.now()
+        with self._lock:
+            self._take_confirmations()
+            for setting, command in self.points.commands.items():
+                one = self._current.get(setting) or self._remembered(setting, now)
+                if one is None or one.state in ("released", "expired", "replaced"):
+                    continue
+                if (settings is not None and setting not in settings) or (is_only_retained and not command.retain):
+                    continue
+                self._current[setting] = one
+                if command.retain:
+                    self.line.publish(command.topic, b"", is_retained=True)
+                elif command.payload == "json":
+                    facts = {"value": None, "valid_until": _iso(now), "plan": "released"}
+                    self.line.publish(command.topic, json.dumps(facts))
+                self._settle(one, "released")
+
+    def _remembered(self, setting: str, now: pd.Timestamp) -> Publication | None:
+        """Return what a former process told this setting and what still holds."""
+        try:
+            last = self.store.last_publications().get(setting)
+        except StoreError:
+            return None
+        if last is None or last.valid_until <= now:
+            return None
+        return Publication(
+            setting, last.value, last.made, last.valid_until, last.plan_id, last.reason, state=last.state, id=last.id
+        )
+
+    def beat(self, mode: str) -> bool:
+        """Beat when it is time; return whether it did. Call it only while setpoints are kept up. Nothing is kept for later."""
+        now = self.clock.now()
+        every = pd.Timedelta(seconds=self.config.heartbeat_s)
+        if self._beaten is not None and pd.Timedelta(0) <= now - self._beaten < every:
+            return False
+        until = now + 3 * every
+        facts = {"at": _iso(now), "valid_until": _iso(until), "mode": mode, "every_s": self.config.heartbeat_s}
+        sent = self.line.publish(self.heartbeat_topic, json.dumps(facts), expires_in_s=3 * self.config.heartbeat_s)
+        if sent is not None:
+            self._beaten = now
+        return sent is not None
+
+    def echoed(self) -> dict[str, float]:
+        """Return by setting the last value the BMS said it took, inside unit."""
+        with self._lock:
+            return dict(self._told)
+
     def tick(self) -> list[Publication]:
         """Do what is due: send what waits, settle what expired, mark what nobody echoed. The service calls it twice a second.
 
@@ -145,6 +218,7 @@ class Publisher:
         echoes = self.points.read_echo(topic, payload)
         with self._lock:
             self._take_confirmations()
+            self._told |= echoes
             for setting, value in echoes.items():
                 one = self._current.get(setting)
                 if one is None or one.mid is None or one.state not in ("waiting", "sent", "unconfirmed"):
@@ -181,11 +255,12 @@ class Publisher:
                 self._settle(one, "expired")
                 continue
             facts = {
-                "valid_until": one.valid_until.isoformat().replace("+00:00", "Z"),
+                "valid_until": _iso(one.valid_until),
                 "plan": "own" if one.plan_id is None else one.plan_id,
             }
             topic, payload = self.points.encode_command(setting, one.value, facts)
-            mid = self.line.publish(topic, payload, expires_in_s=(one.valid_until - now).total_seconds())
+            is_retained = self.points.commands[setting].retain
+            mid = self.line.publish(topic, payload, is_retained, (one.valid_until - now).total_seconds())
             if mid is not None:
                 self._current[setting] = replace(one, mid=mid)
 
@@ -217,3 +292,7 @@ class Publisher:
         if not self._is_store_failing:
             log.error("%s Setpoints go on without being recorded.", error)
         self._is_store_failing = True
+
+
+def _iso(instant: pd.Timestamp) -> str:
+    return instant.isoformat().replace("+00:00", "Z")

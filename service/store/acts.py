@@ -67,9 +67,17 @@ class Acts:
     """Rows of the audit log, overrides and kept answers. Each call is one transaction, or part of `transaction`."""
 
     def __init__(self, store: SqlStore) -> None:
-        self._writing: Callable[[], AbstractContextManager[sa.Connection]] = store._writing
-        self._reading: Callable[[], AbstractContextManager[sa.Connection]] = store._reading
-        self.transaction = store.transaction
+        self._store = store
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Join all calls of this thread inside the block: all of them are kept, or none."""
+        return self._store.transaction()
+
+    def _writing(self) -> AbstractContextManager[sa.Connection]:
+        return self._store._writing()
+
+    def _reading(self) -> AbstractContextManager[sa.Connection]:
+        return self._store._reading()
 
     # -- audit
 
@@ -89,7 +97,9 @@ class Acts:
 
     # -- overrides
 
-    def add_override(self, setting: str, value: float, made: pd.Timestamp, until: pd.Timestamp, who: str, reason: str) -> Override:
+    def add_override(
+        self, setting: str, value: float, made: pd.Timestamp, until: pd.Timestamp, who: str, reason: str
+    ) -> Override:
         """Keep an override; the one that stood for this setting is ended by it."""
         with self._writing() as c:
             t = OVERRIDES.c

@@ -1,7 +1,7 @@
 """Copies of a store, and the way back. A backup is always an SQLite store file, whatever the store runs on.
 
 So one format serves both databases, it can be opened and looked at, an older one is upgraded when it is restored, and a gateway
-can move from SQLite to PostgreSQL (docs/decisions/0022-a-backup-is-a-store.md).
+can move from SQLite to PostgreSQL (docs/decisions/0031-a-backup-is-a-store.md).
 """
 
 from __future__ import annotations

@@ -141,3 +141,18 @@ def test_failing_store_stops_no_setpoint(
 def test_echo_that_cannot_be_read_is_refused(publisher: Publisher) -> None:
     with pytest.raises(BadReadingError):
         publisher.heard(ECHO, b"unavailable")
+
+
+def test_released_setpoint_is_told_without_a_value_once_and_no_echo_brings_it_back(
+    publisher: Publisher, line: FakeLine, store: SqlStore, clock: TurnedClock
+) -> None:
+    publisher.set({"heating_setpoint": 20.5}, clock.now() + 45 * MINUTE, plan_id=7)
+    publisher.sent(1)
+    publisher.release()
+    publisher.release()
+    assert line.sent[1:] == [
+        ("setwise/medium_office/set/heating_setpoint",
+         {"value": None, "valid_until": "2026-01-07T16:00:00Z", "plan": "released"}, None),
+    ]  # fmt: skip
+    publisher.heard(ECHO, b'{"value": 20.5}')
+    assert states(store) == ["released"] and publisher.echoed() == {"heating_setpoint": 20.5}

@@ -1,4 +1,4 @@
-"""The store under kill -9, a torn WAL, a full or read-only disk, and a database server that restarts: what was committed is there."""
+"""The store under kill -9, a torn WAL, a read-only disk, and a database server that restarts: what was committed is there."""
 
 from __future__ import annotations
 
