@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import platform
 import subprocess
@@ -155,8 +154,8 @@ def energyplus_speedup(folder: Path, runs: int, seed: int = 0) -> float:
     return found.cpu_s / _cpu_s_of(OnnxPredictor(bundle), building.inputs.names, found.x_nti)
 
 
-Node = tuple[str, float, list[tuple[int, ...]]]
-"""Of one node of a graph: operator, microseconds, shapes of its inputs."""
+Node = tuple[str, float, tuple[int, ...], tuple[int, ...]]
+"""Of one node of a graph: operator, microseconds, shape of its first input and of its first output."""
 
 
 def profile(graph: Path, x_btc: np.ndarray, runs: int = 20) -> list[Node]:
@@ -178,10 +177,14 @@ def profile(graph: Path, x_btc: np.ndarray, runs: int = 20) -> list[Node]:
         (
             found[0]["args"]["op_name"],
             float(np.median([e["dur"] for e in found])),
-            [tuple(shape) for one in found[0]["args"]["input_type_shape"] for shape in one.values()],
+            *(_first_shape(found[0]["args"][f"{side}_type_shape"]) for side in ("input", "output")),
         )
         for found in nodes.values()
     ]
+
+
+def _first_shape(told: list[dict[str, list[int]]]) -> tuple[int, ...]:
+    return tuple(shape) if told and (shape := next(iter(told[0].values()), None)) is not None else ()
 
 
 def _feed(session: ort.InferenceSession, x_btc: np.ndarray) -> dict[str, np.ndarray]:
@@ -195,8 +198,7 @@ def roofline(bundle: Bundle, nodes: list[Node], x_btc: np.ndarray) -> dict[str, 
     feed = _feed(session, x_btc)
     graph_ms = cpu_ms(lambda: session.run(OUTPUTS[:1], feed))
     operations, alone_ms = 0.0, 0.0
-    for (m, k), b in (shapes[:2] for operator, _, shapes in nodes if operator in ("Gemm", "FusedGemm")):
-        n = math.prod(b) // k
+    for (m, k), (_, n) in ((x, y) for operator, _, x, y in nodes if operator in ("Gemm", "FusedGemm")):
         one, other = np.ones((m, k), dtype=np.float32), np.ones((k, n), dtype=np.float32)
         operations += 2.0 * m * k * n
         alone_ms += cpu_ms(partial(np.matmul, one, other), at_least_s=0.2)
@@ -206,9 +208,9 @@ def roofline(bundle: Bundle, nodes: list[Node], x_btc: np.ndarray) -> dict[str, 
 def profile_table(nodes: list[Node]) -> str:
     """Return where the time goes by type of operator, the largest first."""
     time_us: Counter[str] = Counter()
-    for operator, us, _ in nodes:
+    for operator, us, _, _ in nodes:
         time_us[operator] += us
-    total, count = sum(time_us.values()), Counter(operator for operator, _, _ in nodes)
+    total, count = sum(time_us.values()), Counter(operator for operator, *_ in nodes)
     rows = [f"{o:<22} {count[o]:>3} nodes {us:>8.0f} us {us / total:>6.1%}" for o, us in time_us.most_common()]
     return "\n".join([*rows, f"{'all':<22} {len(nodes):>3} nodes {total:>8.0f} us"])
 

@@ -52,7 +52,7 @@ def check_frame(frame: pd.DataFrame, signature: Signature, max_gap_h: float = 0,
 
 
 def check_values(frame: pd.DataFrame, signature: Signature, max_gap_h: float = 0, what: str = "the frame") -> Array:
-    """Return the values of `check_frame`, shape (time, signature), four times faster where nothing has to be mended.
+    """Return the values of `check_frame`, shape (time, signature); a short way where nothing has to be mended.
 
     Raises: as `check_frame`.
     """
@@ -63,7 +63,7 @@ def check_values(frame: pd.DataFrame, signature: Signature, max_gap_h: float = 0
         values = whole[:, [place[n] for n in signature.names]]
         if np.isfinite(values).all():
             return values
-    return check_frame(frame, signature, max_gap_h, what).to_numpy(dtype=float)
+    return np.array(check_frame(frame, signature, max_gap_h, what), dtype=float)
 
 
 def as_numbers(frame: pd.DataFrame, names: list[str], what: str = "the frame") -> pd.DataFrame:
