@@ -37,16 +37,21 @@ class Predictor(Protocol):
         """
 
     def given(self, past: Scenario) -> Predictor:
-        """Fix past and parameters; the result predicts futures only, with the same answers as whole windows."""
+        """Fix the past; the result predicts futures only, with the same answers as whole windows.
+
+        Parameters are channels like any other: those of the past count in the past, and each future brings its own.
+        """
 
 
 class GivenPast:
     """The default `given`: puts the past before every future and cuts its answer off again.
 
-    Serves EnergyPlus, the two-node building and the bundle: the past is computed again with every batch of futures.
+    Serves EnergyPlus and the two-node building: the past is computed again with every batch of futures.
     """
 
     def __init__(self, predictor: Predictor, past: Scenario) -> None:
+        """Raises ShapeError: the past has other inputs than the predictor, or the same in another order."""
+        check_past(past, predictor.inputs)
         self.predictor = predictor
         self.past = past
 
@@ -75,3 +80,11 @@ def check_batch(x_btc: Array, inputs: Signature, what: str = "a batch of scenari
     """Raise ShapeError unless `x_btc` is (batch, time, inputs)."""
     if x_btc.ndim != 3 or x_btc.shape[2] != len(inputs):
         raise ShapeError(what=what, shape=x_btc.shape, wanted=f"(batch, time, {len(inputs)})")
+
+
+def check_past(past: Scenario, inputs: Signature) -> None:
+    """Raise ShapeError unless `past` has these inputs, in this order."""
+    if past.inputs.names != inputs.names:
+        raise ShapeError(
+            what="the past", shape=past.values.shape, wanted=f"the {len(inputs)} inputs of the predictor, in their order"
+        )

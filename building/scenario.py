@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from building.checks import check_frame
+from building.checks import check_values
 from building.errors import IrregularTimeError, NotFiniteError, ShapeError
 from building.variables import Role, Signature
 
@@ -50,15 +50,14 @@ class Scenario:
         """
         parameters = dict(parameters or {})
         constants = {n: v for n, v in parameters.items() if n in inputs}
-        series = Signature(*(v for v in inputs if v.name not in constants))
-        checked = check_frame(frame, series, max_gap_h=max_gap_h)
-        values = np.empty((len(checked), len(inputs)))
-        values[:, inputs.positions(series.names)] = checked.to_numpy(dtype=float)
+        series = Signature(*(v for v in inputs if v.name not in constants)) if constants else inputs
+        values = np.empty((len(frame), len(inputs)))
+        values[:, inputs.positions(series.names)] = check_values(frame, series, max_gap_h=max_gap_h)
         for name, value in constants.items():
             if not np.isfinite(value):
                 raise NotFiniteError(what="the parameters", n_bad=1, column=name, where="every hour")
             values[:, inputs.position(name)] = value
-        return Scenario(inputs, pd.DatetimeIndex(checked.index), values)
+        return Scenario(inputs, pd.DatetimeIndex(frame.index), values)
 
     def __len__(self) -> int:
         return len(self.index)

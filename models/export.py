@@ -12,31 +12,41 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from models.network import Network, n_weights
 from models.runtime.bundle import CARD, GRAPH, MANIFEST, SCHEMA_VERSION, Bundle, load_bundle, sha256
-from models.runtime.session import open_graph, run_graph
+from models.runtime.session import INPUTS, OUTPUTS, open_graph, run_graph
 
-INPUT_NAME, OUTPUT_NAME = "x_btc", "y_bto"
+
+class _After(nn.Module):
+    """`Network.after` as the `forward` that the exporter wants."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x_btc: Tensor, state_bs: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.after(x_btc, state_bs)
 
 
 def export_graph(network: Network, path: Path) -> None:
-    """Write a network as one ONNX file: (batch, time, inputs) -> (batch, time, outputs), float32, physical units, any batch
-    and time.
+    """Write `Network.after` as one ONNX file, float32, physical units, any batch and time: (batch, time, inputs) and a state
+    (batch, s) -> (batch, time, outputs) and the state left (batch, s).
     """
     network = network.cpu().eval()
     # Sizes unlike each other and unlike a block, so that no dimension is taken for a constant.
     example = torch.zeros(3, 2 * network.config.block_h + 5, len(network.inputs))
-    any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    any_batch = torch.export.Dim.DYNAMIC
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
-            network,
-            (example,),
+            _After(network),
+            (example, network.no_past(len(example))),
             dynamo=True,
-            dynamic_shapes=(any_size,),
-            input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
+            dynamic_shapes=({0: any_batch, 1: torch.export.Dim.DYNAMIC}, {0: any_batch}),
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
             verbose=False,
         )
     assert program is not None  # for the type checker: dynamo=True always returns one

@@ -2,7 +2,8 @@
 
 bundle.json   schema version, building, signatures with bounds, warm-up, origin of the data, accuracy, core-hours,
               sha256 of each file
-graph.onnx    x_btc -> y_bto, float32, physical units, any batch and any length
+graph.onnx    x_btc, state_bs -> y_bto, left_bs; float32, physical units, any batch and any length: scenarios and the state before
+              them -> responses and the state after them (right after whole blocks of `block_h` hours; zero before the first)
 CARD.md       the same for people: what, from which campaign, how good, where it fails
 """
 
@@ -17,7 +18,7 @@ from typing import Any
 from building.errors import BadBundleError, BundleChecksumError, BundleSchemaError, SetwiseError
 from building.variables import Signature
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 GRAPH = "graph.onnx"
 CARD = "CARD.md"
 MANIFEST = "bundle.json"
@@ -31,6 +32,7 @@ class Bundle:
         folder: where it lies.
         building: name of the building it answers for.
         inputs, outputs: signatures; bounds of the inputs are what it was trained on. Inputs that pruning removed are not listed.
+        block_h: a state can be carried on after every so many hours.
         warm_up_h: hours of past to give before the first judged hour.
         origin: where the training data come from.
         accuracy: measured figures by name (models/evaluation.py), on the validation split of the campaign.
@@ -43,6 +45,7 @@ class Bundle:
     building: str
     inputs: Signature
     outputs: Signature
+    block_h: int
     warm_up_h: int
     origin: dict[str, Any]
     accuracy: dict[str, float]
@@ -85,6 +88,7 @@ def load_bundle(path: str | Path) -> Bundle:
             facts["building"],
             Signature.from_list(facts["inputs"]),
             Signature.from_list(facts["outputs"]),
+            int(facts["network"]["block_h"]),
             int(facts["warm_up_h"]),
             facts["origin"],
             facts["accuracy"],

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from building.checks import brought_inside, check_bounds, check_frame, longest_gap
+from building.checks import brought_inside, check_bounds, check_frame, check_values, longest_gap
 from building.errors import (
     GapError,
     IrregularTimeError,
@@ -34,6 +34,49 @@ def with_nan(rows, column="outdoor_air_temperature"):
     f = frame()
     f.loc[f.index[rows], column] = np.nan
     return f
+
+
+@pytest.mark.parametrize(
+    "mend",
+    [
+        lambda f: f,
+        lambda f: f.assign(occupancy_share=1),
+        lambda f: f.assign(stray="text"),
+        lambda f: f.assign(occupancy_share="0.25"),
+        lambda f: f.astype("float32"),
+        lambda f: f.mask(f == 3.0),
+        lambda f: f.astype({"occupancy_share": "Float64"}),
+    ],
+    ids=["clean", "whole numbers", "text beside", "numbers as text", "float32", "a gap", "nullable"],
+)
+def test_values_are_those_of_the_checked_frame(mend):
+    f = mend(frame())
+    values = check_values(f, SIGNATURE, max_gap_h=2)
+    assert values.dtype == float
+    assert np.array_equal(values, check_frame(f, SIGNATURE, max_gap_h=2).to_numpy())
+    values[:] = 0
+    assert f["outdoor_air_temperature"].iloc[5] == 5, "the caller's frame is left alone"
+
+
+@pytest.mark.parametrize(
+    ("harm", "error"),
+    [
+        (lambda f: f.drop(columns="occupancy_share"), MissingColumnError),
+        (lambda f: f.drop(index=f.index[4]), IrregularTimeError),
+        (lambda f: f.tz_convert("Europe/Paris"), IrregularTimeError),
+        (lambda f: f.mask(f == 3.0), NotFiniteError),
+        (lambda f: f.assign(occupancy_share=np.inf), NotFiniteError),
+        (lambda f: pd.concat([f, f["occupancy_share"]], axis=1), ShapeError),
+    ],
+    ids=["no column", "an hour missing", "another time zone", "a gap", "infinity", "two of one name"],
+)
+def test_values_are_refused_as_the_frame_is(harm, error):
+    f = harm(frame())
+    with pytest.raises(error) as by_frame:
+        check_frame(f, SIGNATURE)
+    with pytest.raises(error) as by_values:
+        check_values(f, SIGNATURE)
+    assert str(by_frame.value) == str(by_values.value)
 
 
 def test_good_frame_comes_back_in_signature_order_without_strays():

@@ -186,6 +186,14 @@ def test_a_past_may_be_given_in_two_pieces(case: Case) -> None:
     assert_same(predictor.given(past).predict(x_btc[:, case.past_h :]), pieces.predict(x_btc[:, case.past_h :]), case)
 
 
+def test_a_past_with_inputs_in_another_order_is_refused(case: Case) -> None:
+    predictor, _ = made(case.name)
+    index, x_btc = random_batch(case, n_batch=1)
+    swapped = predictor.inputs.only(predictor.inputs.names[::-1])
+    with pytest.raises(ShapeError, match="in their order"):
+        predictor.given(Scenario(swapped, index, x_btc[0]))
+
+
 def test_the_batch_asked_is_left_as_it_was(case: Case) -> None:
     predictor, _ = made(case.name)
     _, x_btc = random_batch(case)
