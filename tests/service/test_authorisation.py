@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -109,3 +110,11 @@ def test_requests_without_a_token_make_nobody_wait(tmp_path) -> None:
     client = TestClient(create_api(service.sources()))
     assert {client.get("/v1/me").status_code for _ in range(20)} == {401}
     service.store.close()
+
+
+def test_every_test_that_the_security_page_names_exists() -> None:
+    here = Path(__file__).parent
+    page = (here.parents[1] / "docs" / "security.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", page)
+    assert len(named) > 30
+    assert [n for n in named if f"def {n[1]}(" not in (here / n[0]).read_text(encoding="utf-8")] == []
