@@ -34,4 +34,4 @@ def test_example_loads_and_its_messages_are_read(title: str, text: str, messages
 
 def test_every_format_has_an_example() -> None:
     assert [e[0] for e in EXAMPLES] == ["Plain numbers", "JSON", "Home Assistant", "Sparkplug B"]
-    assert set(re.findall(r'format = "(\w+)"', PAGE)) == {"number", "json", "home_assistant", "sparkplug"}
+    assert set(re.findall(r'^format = "(\w+)"', PAGE, re.M)) == {"number", "json", "home_assistant", "sparkplug"}
