@@ -13,8 +13,9 @@ import pandas as pd
 
 from building.plan import Plan
 from building.scenario import Scenario
+from building.timeline import WARM_UP_H
 from optim.choice import choose
-from optim.outlook import LEAST_PAST_H, Margins
+from optim.outlook import Margins
 from optim.search import search
 from proof.plants import Plant
 from simulation.energyplus import EnergyPlusPredictor
@@ -42,7 +43,7 @@ def best_known_saving(
     building = plant.building
     end = truth.index[-1] + pd.Timedelta(hours=1)
     scenario = Scenario.from_frame(building.inputs, truth)
-    past = scenario.between(plant.planned_from - pd.Timedelta(hours=LEAST_PAST_H), plant.planned_from)
+    past = scenario.between(plant.planned_from - pd.Timedelta(hours=WARM_UP_H), plant.planned_from)
     future = scenario.between(plant.planned_from, end)
     with ThreadPoolExecutor(n_workers or os.cpu_count()) as pool:
         front = search(

@@ -12,7 +12,7 @@ import pandas as pd
 from building.description import Building
 from service.config import Config
 from service.points import Points
-from service.quality import UNUSABLE
+from service.quality import UNUSABLE, may_stick
 from service.store import Store
 
 MOVES_WITHIN = pd.Timedelta(days=1)
@@ -61,7 +61,7 @@ def _measured(config: Config, points: Points, store: Store, now: pd.Timestamp) -
             verdict, finding = "fail", r.flag.replace("_", " ")
         elif not v.low <= r.value <= v.high:
             verdict, finding = "fail", f"outside {v.low:g} .. {v.high:g} {unit}"
-        elif len(seen) > 1 and seen.nunique() == 1:
+        elif len(seen) > 1 and seen.nunique() == 1 and may_stick(v) and r.value != 0:
             verdict, finding = "look", f"one value in {len(seen)} readings of a day"
         elif r.flag != "good":
             verdict, finding = "look", r.flag
@@ -80,7 +80,9 @@ def _commands(building: Building, points: Points, store: Store, now: pd.Timestam
         verdict = (
             "pass" if one.state == "acknowledged" or (one.state in ("sent", "replaced") and command.echo is None) else "look"
         )
-        finding = "" if one.state == "acknowledged" else "sent; no echo topic to confirm it" if verdict == "pass" else one.state
+        finding: str = (
+            "" if one.state == "acknowledged" else "sent; no echo topic to confirm it" if verdict == "pass" else one.state
+        )
         if one.state == "unconfirmed":
             verdict, finding = "fail", "the BMS did not echo it"
         age_s = (now - one.made).total_seconds()

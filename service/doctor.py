@@ -216,7 +216,7 @@ def ntp_offset_s(server: str, port: int = 123) -> float:
         raise BadDescriptionError(file="[clock] ntp_server", reason=f"{server} does not answer as an NTP server ({e}).") from e
     if answer[1] == 0 or left_s < 0:
         raise BadDescriptionError(file="[clock] ntp_server", reason=f"{server} does not know the time itself.")
-    return ((taken_s - sent_s) + (left_s - back_s)) / 2
+    return float((taken_s - sent_s) + (left_s - back_s)) / 2
 
 
 def _broker(config: Config) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from children import crash, hoard, whisper
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,14 +81,6 @@ def test_crashing_job_is_failed_with_its_exit_code(store: SqlStore) -> None:
     assert "exit code 7" in store.jobs()[0].log
 
 
-def crash() -> None:
-    """Die inside a library, as onnxruntime would."""
-    import ctypes
-
-    print("opening the bundle", flush=True)
-    ctypes.string_at(0)
-
-
 def test_crash_inside_a_library_leaves_its_stack_and_last_words_in_the_journal(store: SqlStore) -> None:
     jobs = jobs_of(store, crash)
     jobs.start("plan")
@@ -97,15 +90,6 @@ def test_crash_inside_a_library_leaves_its_stack_and_last_words_in_the_journal(s
     assert job.tail.startswith("opening the bundle") and "Segmentation fault" in job.tail and "in crash" in job.tail
 
 
-def hoard(mb: int) -> None:
-    """Take memory and keep it."""
-    kept = []
-    for _ in range(mb // 10):
-        kept.append(bytearray(os.urandom(1000) * 10_000))
-        time.sleep(0.02)
-    time.sleep(600)
-
-
 def test_job_that_takes_too_much_memory_is_killed_at_its_measured_limit(store: SqlStore) -> None:
     jobs = Jobs([Kind("plan", hoard, print, 120.0, memory_limit_mb=400.0)], store, TurnedClock(NOW))
     jobs.start("plan", 2000)
@@ -113,12 +97,6 @@ def test_job_that_takes_too_much_memory_is_killed_at_its_measured_limit(store: S
     job = store.jobs()[0]
     assert job.outcome == "failed" and "its limit is 400 MB" in job.log
     assert 400 < job.peak_mb < 700  # looked at four times a second: it may overshoot, it does not run away
-
-
-def whisper(n: int) -> dict[str, int]:
-    for i in range(n):
-        print("line", i)
-    return {"n": n}
 
 
 def test_journal_keeps_the_last_lines_of_a_job_and_its_memory_however_much_it_says(store: SqlStore) -> None:

@@ -21,9 +21,7 @@ def test_every_command_of_the_page_does_what_it_says(tmp_path: Path, monkeypatch
     pytest.importorskip("pyarrow")
     monkeypatch.chdir(tmp_path)
     config = two_node_config(tmp_path)
-    Path("service.toml").write_text(
-        f'[building]\nname = "two_node"\npoints = "{config.building.points}"\n[mqtt]\nport = 9\n'
-    )
+    Path("service.toml").write_text(f'[building]\nname = "two_node"\npoints = "{config.building.points}"\n[mqtt]\nport = 9\n')
     fill_as_2eeab7e("sqlite:///state/setwise.db")
     before = rows_of("sqlite:///state/setwise.db")
     verbs = []

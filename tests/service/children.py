@@ -1,0 +1,57 @@
+"""What children of tests do; importable by name, as the body of a job must be."""
+
+from __future__ import annotations
+
+import os
+import time
+from multiprocessing.connection import Connection
+
+import pandas as pd
+
+from building.plan import Plan
+from service.store import Reading, SqlStore
+
+T0 = pd.Timestamp("2026-01-05T00:00Z")
+
+
+def crash() -> None:
+    """Die inside a library, as onnxruntime would."""
+    import ctypes
+
+    print("opening the bundle", flush=True)
+    ctypes.string_at(0)
+
+
+def hoard(mb: int) -> None:
+    """Take memory and keep it."""
+    kept = []
+    for _ in range(mb // 10):
+        kept.append(bytearray(os.urandom(1000) * 10_000))
+        time.sleep(0.02)
+    time.sleep(600)
+
+
+def whisper(n: int) -> dict[str, int]:
+    for i in range(n):
+        print("line", i)
+    return {"n": n}
+
+
+def write_until_killed(url: str, first: int, sender: Connection) -> None:
+    """Write readings and job results for ever; say each number once it is committed, as ingest acknowledges to the broker."""
+    store = SqlStore(url)
+    index = pd.date_range(T0, periods=2, freq="h")
+    plan = Plan(pd.DataFrame({"heating_setpoint": 20.0, "cooling_setpoint": 25.0}, index=index), "optimised", T0)
+    store.interrupt_jobs(T0)
+    for n in range(first, first + 100_000):
+        stamp = T0 + pd.Timedelta(seconds=n)
+        store.add_readings([Reading("a", stamp, float(n), stamp), Reading("b", stamp, -float(n), stamp)])
+        sender.send(n)
+        if n % 3 == 0:
+            job = store.start_job("plan", stamp)
+            with store.transaction():  # as operations.enter_plan does
+                store.add_front({"n": n}, stamp)
+                store.add_plan(plan, stamp)
+                store.end_job(job, "done", stamp)
+        if n % 20 == 0:
+            store.compact(stamp - pd.Timedelta(hours=1), 15)
