@@ -77,12 +77,10 @@ def _commands(building: Building, points: Points, store: Store, now: pd.Timestam
         if one is None:
             reports.append(PointReport(name, command.topic, None, unit, None, "", "look", "never sent (mode watch or advise?)"))
             continue
-        verdict = (
-            "pass" if one.state == "acknowledged" or (one.state in ("sent", "replaced") and command.echo is None) else "look"
-        )
-        finding: str = (
-            "" if one.state == "acknowledged" else "sent; no echo topic to confirm it" if verdict == "pass" else one.state
-        )
+        is_enough = one.state in ("sent", "replaced") and command.echo is None
+        verdict, finding = ("pass", "") if one.state == "acknowledged" else ("look", str(one.state))
+        if is_enough:
+            verdict, finding = "pass", "sent; no echo topic to confirm it"
         if one.state == "unconfirmed":
             verdict, finding = "fail", "the BMS did not echo it"
         age_s = (now - one.made).total_seconds()

@@ -32,7 +32,7 @@ def store(tmp_path: Path):
     store.close()
 
 
-def jobs_of(store: SqlStore, body, enter=None, limit_s: float = 20.0) -> Jobs:
+def jobs_of(store: SqlStore, body, enter=None, limit_s: float = 120.0) -> Jobs:
     def keep(job: int, result) -> None:
         with store.transaction():
             store.put("result", dict(result))
