@@ -44,28 +44,28 @@ HOURS = 96
 
 @pytest.fixture(scope="module")
 def office() -> Dataset:
-    """16 windows of 24 + 72 h of one room with a memory of a day, 4 of them for validation."""
+    """48 windows of 24 + 72 h of one room with a memory of hours, 12 of them for validation."""
     rng = np.random.default_rng(3)
     hour = np.arange(HOURS)
-    x = np.empty((16, HOURS, 4))
-    x[..., 0] = rng.uniform(-5, 15, (16, 1)) + 5 * np.sin(2 * np.pi * hour / 24)
+    x = np.empty((48, HOURS, 4))
+    x[..., 0] = rng.uniform(-5, 15, (48, 1)) + 5 * np.sin(2 * np.pi * hour / 24)
     x[..., 1] = (hour % 24 >= 8) & (hour % 24 < 18)
-    x[..., 2] = rng.uniform(0.2, 3, (16, 1))
+    x[..., 2] = rng.uniform(0.2, 3, (48, 1))
     x[..., 3] = (hour % 24 >= 6) & (hour % 24 < 19)
-    y = np.empty((16, HOURS, 3))
-    inside, co2 = np.full(16, 18.0), np.full(16, 420.0)
+    y = np.empty((48, HOURS, 3))
+    inside, co2 = np.full(48, 18.0), np.full(48, 420.0)
     for t in range(HOURS):
-        heat = x[:, t, 3] * np.clip(2000 * (21 - inside), 0, 6000)
+        heat = x[:, t, 3] * np.clip(300 * (21 - inside), 0, 6000)
         inside = inside + (heat - 120 * (1 + x[:, t, 2]) * (inside - x[:, t, 0])) / 6000
         co2 = co2 + 150 * x[:, t, 1] - 0.2 * (co2 - 420)
         y[:, t] = np.stack([inside, co2, heat], axis=1)
     windows = pd.DataFrame(
         {
-            "run": range(16),
+            "run": range(48),
             "climate": "toy",
-            "start": pd.date_range("2021-01-04", periods=16, freq="7D", tz="UTC"),
+            "start": pd.date_range("2021-01-04", periods=48, freq="7D", tz="UTC"),
             "kind": "schedule",
-            "split": ["train"] * 12 + ["validation"] * 4,
+            "split": ["train"] * 36 + ["validation"] * 12,
         }
     )
     return Dataset(INPUTS, OUTPUTS, x.astype(np.float32), y.astype(np.float32), windows, 24, {})
@@ -94,7 +94,7 @@ def test_every_rival_learns_and_its_graph_answers_as_torch_does(name: str, offic
     trained = rival.train(office, 2.0, 1, value, silent)
     assert trained.n_steps > 5 or "linear" in name
     after = judged(trained, held, 1)["nrmse"]
-    assert after < (0.7 if name != "cohen_published" else 1.2)  # 1 is knowing the mean
+    assert after < (1.2 if name == "cohen_published" else 0.7)  # 1 is knowing the mean
     assert trained.gap <= baselines.GAP_LIMIT
     one, *others = (way(office.x_ntc[:3]) for way in trained.ways)
     assert one.shape == (3, HOURS, 3)
