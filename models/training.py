@@ -78,11 +78,11 @@ class TrainingConfig:
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
     prunings: tuple[Pruning, ...] = ONE_CYCLE_RECIPE
-    n_steps: int = 16000
+    n_steps: int = 20000
     n_crops: int = 16
     crop_h: int = 240
     burn_in_h: int = 48
-    learning_rate: float = 3e-3
+    learning_rate: float = 8e-3
     rise_share: float = 0.2
     weight_decay: float = 0.01
     use_muon: bool = True
