@@ -104,7 +104,7 @@ def draw(rows: pd.DataFrame, target: float, path: Path) -> None:
         ax.set_xscale("log")
         ax.set_xlabel(f"{along} ({fixed}: {points[fixed].iloc[0]:.0f})")
         ax.grid(True, which="both", linewidth=0.3)
-        ax.legend(fontsize=8, frameon=False)
+        ax.legend(fontsize=8, frameon=False, loc="upper right")
     axes[0].set_ylabel("zone temperature RMSE [K]")
     figure.tight_layout()
     with rc_context({"svg.hashsalt": "setwise"}):  # the same picture from the same rows

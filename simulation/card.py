@@ -62,6 +62,11 @@ def card(dataset: Dataset) -> str:
     ]
     if "campaign" in origin:
         lines += ["## To make it again", "", f"`{_command(origin['campaign'])}`", ""]
+        if origin["runs"] < origin["campaign"]["n_runs"]:
+            lines += [
+                f"Exported at {origin['runs']} finished runs; windows.csv has their numbers, and a run follows from its number.",
+                "",
+            ]
     return "\n".join(lines)
 
 

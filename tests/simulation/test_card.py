@@ -55,6 +55,7 @@ def test_the_card_counts_what_is_there_and_gives_the_command_that_makes_it_again
     assert "weather morphed: no 12, yes 8" in text
     assert "`setwise simulate toy --runs 12 --windows 2 --seed 7 --out FOLDER`" in text
     assert "core-hours of simulation: 0.123" in text
+    assert "Exported at 10 finished runs" in text and "Exported at" not in card(toy(runs=12))
 
 
 def test_warm_up_hours_count_nowhere() -> None:
