@@ -151,7 +151,8 @@ def brought_inside(frame: pd.DataFrame, signature: Signature) -> tuple[pd.DataFr
     said = {}
     for v in signature.only(inside.columns):
         series = inside[v.name]
-        over = np.maximum(v.low - series, series - v.high).to_numpy()
+        values = series.to_numpy()
+        over = np.maximum(v.low - values, values - v.high)
         n_far = int((over > SLACK * (v.high - v.low)).sum())
         if n_far:
             worst = series.iloc[int(np.nanargmax(over))]

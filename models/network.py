@@ -218,7 +218,7 @@ class Mixing(nn.Module):
         block, h, e = self.block_h, self.n_heads, self.head_width
         # Head by head: a head's columns are a matrix as they stand, where all heads at once would need transposed copies.
         kv = torch.cat([torch.cat([past_kv, kv[:, :-1]], dim=1), kv], dim=2).reshape(-1, 2 * block, 2 * h * e)
-        queries, keys_values = q.reshape(-1, block, h * e).split(e, dim=-1), kv.split(e, dim=-1)
+        queries, keys_values = torch.split(q.reshape(-1, block, h * e), e, dim=-1), torch.split(kv, e, dim=-1)
         bias = self.lag_bias[:, self.lag].masked_fill(self.is_hidden, FAR)  # (h, l, 2l)
         heads = []
         for i in range(h):

@@ -103,7 +103,7 @@ class Gate:
             message = await receive()
             if message["type"] != "http.request":
                 return body
-            body += message.get("body", b"")
+            body += bytes(message.get("body", b""))
             if len(body) > self.max_body_bytes:
                 return None
             if not message.get("more_body", False):
