@@ -222,6 +222,7 @@ def audit(a: argparse.Namespace) -> Answer:
     option("--windows", type=number(1), default=3, help="windows of four weeks per simulation (%(default)s)"),
     option("--out", type=Path, required=True, help="the campaign's folder; an interrupted campaign goes on from there"),
     option("--export", action="store_true", help="only cut what is finished into a dataset"),
+    option("--fresh", action="store_true", help="draw as setwise evaluate does, for setwise intervals: never train on these"),
     WORKERS,
     CLUSTER,
     needs="simulate",
@@ -233,7 +234,7 @@ def simulate(a: argparse.Namespace) -> Answer:
     if not a.export:
         if a.cluster:
             require("cluster", "simulate --cluster")
-        campaign = Campaign(a.building, a.runs, a.windows, a.seed)
+        campaign = Campaign(a.building, a.runs, a.windows, a.seed, held_out=a.fresh)
         with cluster_map(a.cluster) if a.cluster else local_map(a.workers) as spread, progress_bar(a, "simulations") as progress:
 
             def show(done: int, total: int, failed: int, left_s: float) -> None:
@@ -286,6 +287,25 @@ def train(a: argparse.Namespace) -> Answer:
         "bundle": made.bundle.folder,
     }
     return Answer(facts, [by_name("outputs", made.outputs)], details={"accuracy": made.accuracy, "graph_gap": made.graph_gap})
+
+
+@verb(
+    "setwise intervals bundles/medium_office --dataset runs/fresh/dataset",
+    BUNDLE,
+    option("--dataset", type=Path, required=True, help="fresh runs, from setwise simulate --fresh --windows 1"),
+    needs="train",
+)
+def intervals(a: argparse.Namespace) -> Answer:
+    """Fit the prediction intervals of a bundle to fresh runs, drawn as those that judge it, and write them into the bundle."""
+    from models.training import add_intervals
+
+    made = add_intervals(a.bundle, a.dataset).facts["intervals"]
+    covered = made["cross_fit_coverage"]
+    table = Table("outputs", ("output", "coverage of runs left out"), list(covered.items()))
+    return Answer(
+        {"runs": made["runs"], "coverage_min": min(covered.values()), "coverage_max": max(covered.values()), "bundle": a.bundle},
+        [table],
+    )
 
 
 @verb(

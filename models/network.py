@@ -59,8 +59,8 @@ class NetworkConfig:
     """
 
     d_model: int = 64
-    n_heads: tuple[int, ...] = (6, 6)
-    n_ffn: tuple[int, ...] = (256, 256)
+    n_heads: tuple[int, ...] = (4, 4)
+    n_ffn: tuple[int, ...] = (192, 192)
     head_width: int = 8
     n_memories: int = 4
     memory_width: int = 8

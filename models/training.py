@@ -49,8 +49,8 @@ LEAST_PLAIN_RUNS = 20
 """Validation runs with weather as measured that the intervals want; with fewer, morphed ones count as well."""
 
 ONE_CYCLE_RECIPE = (
-    Pruning(granularity=HEAD, criterion=taylor, schedule=one_cycle, target=0.5),
-    Pruning(granularity=FFN_UNIT, criterion=taylor, schedule=one_cycle, target=0.5),
+    Pruning(granularity=HEAD, criterion=taylor, schedule=one_cycle, target=0.25),
+    Pruning(granularity=FFN_UNIT, criterion=taylor, schedule=one_cycle, target=1 / 3),
     Pruning(granularity=INPUT, criterion=magnitude, schedule=one_cycle, target=0.1),
 )
 
@@ -78,7 +78,7 @@ class TrainingConfig:
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
     prunings: tuple[Pruning, ...] = ONE_CYCLE_RECIPE
-    n_steps: int = 20000
+    n_steps: int = 12000
     n_crops: int = 16
     crop_h: int = 240
     burn_in_h: int = 48
@@ -370,13 +370,17 @@ def intervals_of(held: Dataset, inputs: Signature, y_nto: NDArray[np.floating[An
 
 
 def add_intervals(bundle_folder: Path, dataset_folder: Path) -> Bundle:
-    """Fit the intervals of a bundle that is there already to the validation split of its dataset, and write them into it.
+    """Fit the intervals of a bundle that is there already, and write them into it.
+
+    To all windows of a dataset of fresh runs, which are drawn as the runs that judge a bundle are (so that the promise of
+    `models.runtime.intervals` holds for these); else to the validation split of the bundle's own dataset.
 
     Raises:
         BadBundleError and its kin, BadDatasetError: see `load_bundle` and `load_dataset`.
     """
     bundle, dataset = load_bundle(bundle_folder), load_dataset(Path(dataset_folder))
-    held = dataset.where((dataset.windows["split"] == "validation").to_numpy())
+    is_fresh = bool(dataset.origin.get("campaign", {}).get("held_out", False))
+    held = dataset if is_fresh else dataset.where((dataset.windows["split"] == "validation").to_numpy())
     if len(held) == 0:
         raise BadDatasetError(path=dataset_folder, reason="no window has split 'validation'.")
     x_ntc = held.x_ntc[:, :, held.inputs.positions(bundle.inputs.names)]

@@ -33,6 +33,7 @@ WANTED = [
     "audit",
     "simulate",
     "train",
+    "intervals",
     "evaluate",
     "calibrate",
     "optimise",
@@ -451,6 +452,25 @@ def test_train_passes_seed_and_folders_and_says_the_accuracy(
     assert fake.call_args.kwargs["seed"] == 9
     said = json.loads(capsys.readouterr().out)
     assert (said["heating_r2"], said["weights"], said["outputs"][0]["r2"]) == (0.96, 10, 0.9)
+
+
+def test_intervals_are_fitted_to_the_dataset_named_and_say_their_coverage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = {"intervals": {"runs": 9, "cross_fit_coverage": {"fan_electricity": 0.89, "co2": 0.91}}}
+    fake = stand_in(monkeypatch, "models.training", "add_intervals", SimpleNamespace(facts=facts))
+    assert main(["intervals", "bundles/x", "--dataset", "runs/fresh/dataset", "--json"]) == 0
+    assert fake.call_args.args == (Path("bundles/x"), Path("runs/fresh/dataset"))
+    said = json.loads(capsys.readouterr().out)
+    assert (said["runs"], said["coverage_min"], said["coverage_max"]) == (9, 0.89, 0.91)
+
+
+def test_fresh_simulations_are_drawn_as_those_that_judge(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ran = stand_in(monkeypatch, "simulation.campaign", "run_campaign", None)
+    dataset = type("Dataset", (), {"origin": {"runs": 2, "core_hours": 0.01}, "__len__": lambda _: 6})()
+    stand_in(monkeypatch, "simulation.campaign", "export", dataset)
+    assert main(["simulate", "--runs", "2", "--windows", "1", "--fresh", "--out", str(tmp_path), "--workers", "1"]) == 0
+    assert ran.call_args.args[0].held_out
 
 
 def test_simulate_goes_through_campaign_and_export(
