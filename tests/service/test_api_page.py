@@ -65,7 +65,10 @@ def test_every_query_parameter_is_told(client: TestClient) -> None:
 def test_the_curl_of_the_page_is_answered(client: TestClient, token: str, title: str) -> None:
     (curl,) = CURLS[title]
     method, path, headers, body = asked(curl, token)
-    assert f"{method} {re.sub(r'/[0-9]+$', '/{job}', path.partition('?')[0])}" == title
+    assert re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", title), f"{method} {path.partition('?')[0]}")
+    if title == "DELETE /v1/tokens/{token}":  # the page's id is made up; one that is there takes its place
+        made = client.post("/v1/tokens", headers=headers, json={"name": "wall", "role": "viewer", "days": 1}).json()
+        path = path.replace("1a2b3c4d", made["id"])
     answer = client.request(method, path, headers=headers, content=body)
     assert answer.status_code in (200, 201, 202), answer.text
     if title not in ("GET /healthz", "GET /readyz"):
