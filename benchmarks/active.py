@@ -29,24 +29,38 @@ from simulation.dataset import Dataset, load_dataset
 N_MEMBERS = 3
 MEMBER = NetworkConfig(d_model=40, n_heads=(2, 2), n_ffn=(64, 64), n_products=16)
 """The shape of a member of the ensemble: small, for it only says where it is unsure."""
+CHECKED = 100
 
 
 def chosen_runs(
     dataset: Dataset, start: np.ndarray, pool: np.ndarray, n: int, steps: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return the `n` runs of the pool to simulate next, the score of every run of the pool, and core-seconds spent."""
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Return the `n` runs of the pool to simulate next, and what is known of the choice.
+
+    ``score_chosen_over_pool`` is the mean disagreement on the chosen runs over that on all; ``score_error_correlation`` the rank
+    correlation of disagreement with the error of the ensemble's mean, over at most `CHECKED` runs of the pool: without one,
+    choosing by disagreement cannot pay. ``ensemble_core_s`` is the cost.
+    """
     config = TrainingConfig(network=MEMBER, prunings=(), n_steps=steps)
-    members, spent = [], 0.0
-    for i in range(N_MEMBERS):
-        member, core_s = trained_on(dataset, start, config, 1000 * seed + i)
-        members.append(member)
-        spent += core_s
-    known = dataset.y_ntc[dataset.windows["run"].isin(start).to_numpy()][:, dataset.warm_up_h :]
-    spread = np.maximum(known.std(axis=(0, 1), dtype=float), 1e-9)
-    rows = np.flatnonzero(dataset.windows["run"].isin(pool).to_numpy())
-    score = pd.Series(disagreement(members, dataset.x_ntc[rows], spread, dataset.warm_up_h))
-    by_run = score.groupby(dataset.windows["run"].to_numpy()[rows]).mean().reindex(pool).to_numpy()
-    return pool[choose(by_run, n, np.random.default_rng(seed))], by_run, spent
+    trained = [trained_on(dataset, start, config, 1000 * seed + i) for i in range(N_MEMBERS)]
+    members = [member for member, _ in trained]
+    run, warm_up_h = dataset.windows["run"].to_numpy(), dataset.warm_up_h
+    spread = np.maximum(dataset.y_ntc[np.isin(run, start)][:, warm_up_h:].std(axis=(0, 1), dtype=float), 1e-9)
+    rows = np.flatnonzero(np.isin(run, pool))
+    scores = pd.Series(disagreement(members, dataset.x_ntc[rows], spread, warm_up_h)).groupby(run[rows]).mean()
+    chosen = pool[choose(scores.loc[pool].to_numpy(), n, np.random.default_rng(seed))]
+
+    checked = np.flatnonzero(np.isin(run, pool[:: -(-len(pool) // CHECKED)]))
+    errors = []
+    for i in checked:  # one by one: a window of every member fits any memory
+        mean = np.mean([m.predict(dataset.x_ntc[i : i + 1])[0, warm_up_h:] for m in members], axis=0)
+        errors.append(float((np.sqrt(np.mean((mean - dataset.y_ntc[i, warm_up_h:]) ** 2, axis=0)) / spread).mean()))
+    error = pd.Series(errors).groupby(run[checked]).mean()
+    return chosen, {
+        "ensemble_core_s": sum(core_s for _, core_s in trained),
+        "score_chosen_over_pool": float(scores.loc[chosen].mean() / scores.mean()),
+        "score_error_correlation": float(scores.loc[error.index].corr(error, method="spearman")),
+    }
 
 
 def fresh_runs(folder: Path, building: str, n: int, seed: int) -> Dataset:
@@ -81,7 +95,7 @@ def main(arguments: list[str]) -> None:
     splits = {"validation": validation(dataset)}
     if a.fresh:
         splits["fresh"] = fresh_runs(a.campaign / f"fresh-{900 + a.seed}", dataset.origin["building"], a.fresh, 900 + a.seed)
-    active, scores, ensemble_s = chosen_runs(dataset, start, pool, n_add, a.ensemble_steps, a.seed)
+    active, known = chosen_runs(dataset, start, pool, n_add, a.ensemble_steps, a.seed)
     arms = {"sobol": pool[:n_add], "active": active}
     config = replace(TrainingConfig(), n_steps=a.steps)
     rows: list[dict[str, object]] = []
@@ -98,9 +112,8 @@ def main(arguments: list[str]) -> None:
         "start_windows": int(dataset.windows["run"].isin(start).sum()),
         "added_windows": int(dataset.windows["run"].isin(active).sum()),
         "pool_windows": int(dataset.windows["run"].isin(pool).sum()),
-        "ensemble_core_s": ensemble_s,
-        "score_chosen_over_pool": float(scores[np.isin(pool, active)].mean() / scores.mean()),
         "windows_in_both": int(dataset.windows["run"].isin(np.intersect1d(active, arms["sobol"])).sum()),
+        **known,
         **ratios(pd.DataFrame(rows)),
     }
     if a.json:

@@ -62,7 +62,7 @@ def test_both_arms_add_as_many_whole_runs_and_are_compared(campaign: Path, capsy
     assert (said["start_windows"], said["added_windows"], said["pool_windows"]) == (8, 6, 18)
     by_arm = {row["arm"]: row["nrmse"] for row in said["rows"]}
     assert said["active_over_sobol"] == pytest.approx(by_arm["active"] / by_arm["sobol"])
-    assert said["score_chosen_over_pool"] >= 1
+    assert said["score_chosen_over_pool"] >= 1 and -1 <= said["score_error_correlation"] <= 1
 
 
 def test_a_pool_that_is_not_there_is_refused(campaign: Path, capsys: pytest.CaptureFixture[str]) -> None:
