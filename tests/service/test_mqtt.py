@@ -334,10 +334,11 @@ def test_two_days_of_an_office_reach_the_store_without_loss(
     site, sensors = Site(load_building("medium_office")), Other(broker.port)
     names = [n for n in office_points.measured.names if n != "hot_water_gas"]  # it has no stamp of its own
     hours = [clock.now() - pd.Timedelta(hours=h) for h in range(48, 0, -1)]
-    for stamp in hours:
+    for i, stamp in enumerate(hours):
         for name in names:
             v = office_points.measured[name]
-            sensors.client.publish(*site.measure(name, (v.low + v.high) / 2, stamp), qos=1)
+            value = v.low + (v.high - v.low) * (0.5 + 0.01 * (i % 5))  # a sensor that never moves would be called stuck
+            sensors.client.publish(*site.measure(name, value, stamp), qos=1)
     n = len(hours) * len(names)
     assert until(lambda: gateway.ingest.status().n_accepted == n, 30), gateway.ingest.status()
     frame = store.hourly(names, hours[0], clock.now())
