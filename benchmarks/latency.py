@@ -151,7 +151,7 @@ def energyplus_speedup(folder: Path, runs: int, seed: int = 0) -> float:
     found = simulate_all({"fresh": campaign}, building, None, lambda *_: None)["fresh"]
     if not len(found.x_nti):
         raise BadDatasetError(path=folder, reason=f"no fresh run succeeded. The first failure: {found.failures[0][1]}")
-    return found.cpu_s / _cpu_s_of(OnnxPredictor(bundle), building.inputs.names, found.x_nti)
+    return sum(found.cpu_s) / _cpu_s_of(OnnxPredictor(bundle), building.inputs.names, found.x_nti)
 
 
 Node = tuple[str, float, tuple[int, ...], tuple[int, ...]]
