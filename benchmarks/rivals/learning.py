@@ -69,18 +69,19 @@ def one_cycle_rate(config: TrainingConfig) -> Callable[[float], float]:
 
 
 def export(network: nn.Module, n_inputs: int, path: Path) -> None:
-    """Write (batch, time, inputs) -> (batch, time, outputs) as ONNX, any batch and time."""
-    any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    """Write (batch, time, inputs) -> (batch, time, outputs) as ONNX, any batch and time.
+
+    By TorchScript: torch's newer exporter takes the length of a recurrence for a constant.
+    """
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
+        torch.onnx.export(
             network.cpu().eval(),
             (torch.zeros(3, 53, n_inputs),),
-            dynamo=True,
-            dynamic_shapes=(any_size,),
+            str(path),
+            dynamo=False,
+            opset_version=17,
+            dynamic_axes={name: {0: "b", 1: "t"} for name in ("x_btc", "y_bto")},
             input_names=["x_btc"],
             output_names=["y_bto"],
-            verbose=False,
         )
-    assert program is not None  # for the type checker: dynamo=True always returns one
-    program.save(str(path))
