@@ -62,8 +62,9 @@ def test_crops_come_from_the_training_split_only(toy_dataset: Dataset) -> None:
 def test_learning_rate_rises_and_falls_once() -> None:
     rates = [learning_rate_at(t, TrainingConfig()) for t in np.linspace(0, 1, 101)]
     peak = int(np.argmax(rates))
-    assert peak == 20 and rates[peak] == pytest.approx(3e-3)
-    assert rates[0] == pytest.approx(3e-3 / 25) and rates[-1] == pytest.approx(3e-6)
+    greatest = TrainingConfig().learning_rate
+    assert peak == 20 and rates[peak] == pytest.approx(greatest)
+    assert rates[0] == pytest.approx(greatest / 25) and rates[-1] == pytest.approx(greatest / 1000)
     assert (np.diff(rates[: peak + 1]) > 0).all() and (np.diff(rates[peak:]) < 0).all()
 
 
