@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from building.description import Building, load_building
 from simulation.rc import RcPredictor
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(Path(__file__).parent))  # for postgres.py
 
 # The same examples on every run, and no clock: a busy machine must not fail a property.
-settings.register_profile("setwise", derandomize=True, deadline=None)
+settings.register_profile("setwise", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("setwise")
 
 
