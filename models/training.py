@@ -211,7 +211,7 @@ def optimisers_of(network: Network, config: TrainingConfig) -> list[torch.optim.
 
 
 @contextmanager
-def _denormals_flushed() -> Iterator[None]:
+def denormals_flushed() -> Iterator[None]:
     """Count denormals as zero, as fading memories end in them and they are slow; afterwards the processor is as it was."""
     torch.set_flush_denormal(True)
     try:
@@ -220,7 +220,7 @@ def _denormals_flushed() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-@_denormals_flushed()
+@denormals_flushed()
 def fit(
     dataset: Dataset, config: TrainingConfig, seed: int, checkpoint: Path | None = None, progress: Progress | None = None
 ) -> tuple[Network, float]:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from models.batches import Crops
-from models.training import TrainingConfig, learning_rate_at
+from models.training import TrainingConfig, denormals_flushed, learning_rate_at
 
 
+@denormals_flushed()
 def learn(
     network: nn.Module,
     loss_of: Callable[[Tensor, Tensor], Tensor],
@@ -41,7 +42,6 @@ def learn(
     Returns:
         Steps taken and core-seconds spent.
     """
-    torch.set_flush_denormal(True)  # as in our loop
     network.train()
     mark_s, step, share = time.process_time(), 0, 0.0
     while share < 1 or step < 2:
