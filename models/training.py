@@ -294,7 +294,7 @@ def train(
     Args:
         dataset_folder: see simulation/dataset.py.
         out_folder: becomes the bundle; the checkpoint ``<out_folder>.ckpt`` lies beside it until the bundle is written.
-        config: how to train; the default is what the shipped bundle used.
+        config: how to train; which bundle ships and how it was trained is in its own bundle.json.
         seed: of the weights and the crops.
         progress: see `Progress`.
         building: name in the bundle; the dataset's origin says it when empty.

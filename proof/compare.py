@@ -23,6 +23,7 @@ from building.scenario import Scenario
 from building.units import POWER
 from building.variables import Role, Signature, Variable
 from models.evaluation import (
+    WEEK_H,
     apart,
     by_output,
     by_zone,
@@ -186,7 +187,7 @@ def groups_of(runs: Runs, building: Building) -> dict[str, dict[str, Hours]]:
     shape = (len(runs), runs.x_nti.shape[1] - SPIN_UP_H)
     local = [pd.date_range(start, periods=runs.x_nti.shape[1], freq="60min")[SPIN_UP_H:] for start in runs.local]
     month, hour = np.array([i.month for i in local]), np.array([i.hour for i in local])
-    week = np.broadcast_to(np.arange(shape[1]) // 168, shape)
+    week = np.broadcast_to(np.arange(shape[1]) // WEEK_H, shape)
     outdoor = runs.x_nti[:, SPIN_UP_H:, building.inputs.position("outdoor_air_temperature")]
 
     def of_runs(labels: Sequence[str], name: str) -> Hours:
@@ -197,7 +198,7 @@ def groups_of(runs: Runs, building: Building) -> dict[str, dict[str, Hours]]:
         "settings": {name: of_runs(runs.kind, name) for name in sorted(set(runs.kind), reverse=True)},
         "season": {name: (month % 12) // 3 == s for s, name in enumerate(SEASONS)},
         "outdoor temperature": {_band(low, high): (outdoor >= low) & (outdoor < high) for low, high in bands},
-        "week": {f"week {w + 1}": week == w for w in range(shape[1] // 168)},
+        "week": {f"week {w + 1}": week == w for w in range(shape[1] // WEEK_H)},
         "climate": {name: of_runs(runs.climate, name) for name in sorted(set(runs.climate))},
         "hour of day": {f"{h:02d}-{h + 1:02d}": hour == h for h in range(24)},
     }

@@ -72,7 +72,8 @@ class OnnxPredictor:
         return run_graph(self._session, x_btc, len(self.outputs), self.n_threads, self._state_s)[:, rest:]
 
     def given(self, past: Scenario) -> OnnxPredictor:
-        """Fix the past; the result predicts futures only, as whole windows would within 1e-5 of each output's spread.
+        """Fix the past; the result predicts futures only, as whole windows would up to rounding
+        (1e-5 of an output's spread over days; 2e-4 was seen over thirteen weeks).
 
         The past is computed here, once, up to its last whole block; the hours left over (at most `block_h` - 1) go before every
         future. Parameters are channels like any other: those of the past count in the past, and each future brings its own.
