@@ -109,10 +109,10 @@ def _points(config: Config) -> str:
 
 def _bundle(config: Config) -> str:
     from models.runtime.session import OnnxPredictor
-    from service.signing import open_signed
+    from service.signing import opened
 
-    bundle = open_signed(config.building.bundle, config.bundle.public_key)
-    OnnxPredictor(bundle)
+    with opened(config.building.bundle, config.bundle.public_key) as bundle:
+        OnnxPredictor(bundle)
     building = _the_building(config)
     if bundle.building != building.name:
         raise BadBundleError(path=bundle.folder, reason=f"it is of '{bundle.building}', the building is '{building.name}'.")

@@ -47,9 +47,10 @@ def open_bundle(config: Config) -> Predictor:
         BadBundleError: see `service.signing.open_signed`.
     """
     from models.runtime.session import OnnxPredictor
-    from service.signing import open_signed
+    from service.signing import opened
 
-    return OnnxPredictor(open_signed(config.building.bundle, config.bundle.public_key), config.jobs.threads)
+    with opened(config.building.bundle, config.bundle.public_key) as bundle:
+        return OnnxPredictor(bundle, config.jobs.threads)
 
 
 # -- in the child

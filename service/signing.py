@@ -2,14 +2,22 @@
 
 bundle.json vouches for every file by its SHA-256; `bundle.sig` signs bundle.json. Keys are 32 bytes in base64: the private key in
 a file of its own (mode 0600, kept off the gateway), the public key in service.toml, `[bundle] public_key`.
+
+A folder cannot take another's name in one step, so a kill or a power cut between two renames leaves nothing at the name. Who opens
+a bundle then takes the previous one, and the next `install` or `roll_back` tidies up first. Both hold a lock on the folder around
+the bundles, which whoever opens one shares: no job reads half of one bundle and half of another
+(docs/decisions/0060-a-bundle-is-opened-under-a-lock.md).
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nacl.exceptions import BadSignatureError
@@ -52,6 +60,17 @@ def public_of(key: SigningKey) -> str:
     return base64.b64encode(bytes(key.verify_key)).decode()
 
 
+@contextmanager
+def opened(folder: Path, public_key: str) -> Iterator[Bundle]:
+    """Give the verified bundle at `folder`; inside the block nobody swaps its files. Where a swap was cut short: the previous one.
+
+    Raises:
+        BundleSignatureError, BadBundleError, BadDescriptionError: see `open_signed`.
+    """
+    with _locked(folder.parent, fcntl.LOCK_SH):
+        yield open_signed(folder if folder.exists() or not _previous(folder).exists() else _previous(folder), public_key)
+
+
 def open_signed(folder: Path, public_key: str) -> Bundle:
     """Read and verify a bundle: its signature first (when a key is given), then every file.
 
@@ -88,23 +107,30 @@ def install(source: Path, place: Path, public_key: str, building: str) -> Bundle
         BundleSignatureError, BadBundleError: see `open_signed`; also a bundle of another building. Then nothing was changed.
     """
     fresh = place.with_name(f"{place.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    try:
-        shutil.copytree(source, fresh)
-        found = open_signed(fresh, public_key)  # the copy: what was looked at is what is used
-        if found.building != building:
-            raise BadBundleError(path=source, reason=f"it is of '{found.building}', the building is '{building}'.")
-    except FileNotFoundError as e:
-        raise BadBundleError(path=source, reason="there is no such folder.") from e
-    except BadBundleError as e:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(place.parent, fcntl.LOCK_EX):
+        _tidy(place)
         shutil.rmtree(fresh, ignore_errors=True)
-        raise type(e)(**{**e.facts, "path": source}) from e
-    previous = _previous(place)
-    shutil.rmtree(previous, ignore_errors=True)
-    if place.exists():
-        os.rename(place, previous)
-    os.rename(fresh, place)
-    return load_bundle(place)
+        try:
+            shutil.copytree(source, fresh)
+            found = open_signed(fresh, public_key)  # the copy: what was looked at is what is used
+            if found.building != building:
+                raise BadBundleError(path=source, reason=f"it is of '{found.building}', the building is '{building}'.")
+        except FileNotFoundError as e:
+            raise BadBundleError(path=source, reason="there is no such folder.") from e
+        except BadBundleError as e:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise type(e)(**{**e.facts, "path": source}) from e
+        except OSError as e:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise BadBundleError(path=source, reason=f"it could not be copied to {fresh}: {e}. Nothing was changed.") from e
+        os.sync()  # a power cut after the renames must not find empty files under the new name
+        previous = _previous(place)
+        shutil.rmtree(previous, ignore_errors=True)
+        if place.exists():
+            os.rename(place, previous)
+        os.rename(fresh, place)
+        return load_bundle(place)
 
 
 def roll_back(place: Path, public_key: str) -> Bundle:
@@ -114,17 +140,50 @@ def roll_back(place: Path, public_key: str) -> Bundle:
         BadBundleError: there is no previous bundle, or it is damaged or unsigned. Then nothing was changed.
     """
     previous = _previous(place)
-    if not previous.exists():
-        raise BadBundleError(path=previous, reason="there is no previous bundle to go back to.")
-    open_signed(previous, public_key)
-    aside = place.with_name(f"{place.name}.aside")
-    shutil.rmtree(aside, ignore_errors=True)
-    if place.exists():
-        os.rename(place, aside)
-    os.rename(previous, place)
-    if aside.exists():
+    with _locked(place.parent, fcntl.LOCK_EX):
+        _tidy(place)
+        if not previous.exists():
+            raise BadBundleError(path=previous, reason="there is no previous bundle to go back to.")
+        open_signed(previous, public_key)
+        if place.exists():
+            os.rename(place, _aside(place))
+        os.rename(previous, place)
+        if _aside(place).exists():
+            os.rename(_aside(place), previous)
+        return load_bundle(place)
+
+
+def _tidy(place: Path) -> None:
+    """Finish what a kill left between two renames: a bundle at `place` again, and the other as the previous one."""
+    aside, previous = _aside(place), _previous(place)
+    if not place.exists():
+        # Of a rollback before its second rename, what was in use; of an install before its last, what it had moved.
+        for kept in (aside, previous):
+            if kept.exists():
+                os.rename(kept, place)
+                break
+    if aside.exists() and not previous.exists():
         os.rename(aside, previous)
-    return load_bundle(place)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path, how: int) -> Iterator[None]:
+    """Hold a lock on a folder (it needs no file of its own, so a read-only folder will do); a killed holder holds nothing."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        yield  # there is nothing to lock; what is missing is said by who looks for it
+        return
+    try:
+        fcntl.flock(descriptor, how)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f"{place.name}.aside")
 
 
 def _previous(place: Path) -> Path:

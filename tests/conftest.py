@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from building.description import Building, load_building
 from simulation.rc import RcPredictor
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(Path(__file__).parent))  # for postgres.py
+sys.path.insert(0, str(Path(__file__).parent))  # for postgres.py and recovery.py
 
 # The same examples on every run, and no clock: a busy machine must not fail a property.
 settings.register_profile("setwise", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -25,6 +26,28 @@ settings.load_profile("setwise")
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20260105)
+
+
+@pytest.fixture
+def recovery(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A stop-watch for a test marked `faults("name")`; slower than tests/recovery.py states is a failure."""
+    from recovery import FAULTS, MEASURED, Recovery
+
+    (name,) = request.node.get_closest_marker("faults").args
+    watch = Recovery(FAULTS[name])
+    yield watch
+    MEASURED[name] += watch.measured_s
+    assert max(watch.measured_s, default=0.0) <= watch.fault.within_s, f"{name}: {watch.fault.recovery} took {watch.measured_s} s"
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """After `pytest -m faults`: what was broken, what is lost, how long it took to be right again."""
+    if "faults" in config.option.markexpr and "not faults" not in config.option.markexpr:
+        from recovery import table
+
+        terminalreporter.section("faults, what is lost, how long recovery takes")
+        for line in table():
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

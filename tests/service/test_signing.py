@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import stat
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
+from recovery import Recovery
 
 from building.errors import BadBundleError, BadDescriptionError, BundleChecksumError, BundleSignatureError
-from models.runtime.bundle import load_bundle
-from service.signing import install, make_key, open_signed, roll_back, sign_bundle
+from models.runtime.bundle import load_bundle, sha256
+from service.signing import install, make_key, open_signed, opened, roll_back, sign_bundle
 
 SHIPPED = Path(__file__).resolve().parents[2] / "bundles" / "medium_office"
 
@@ -100,3 +104,107 @@ def test_bad_bundle_is_not_installed_and_the_one_in_use_stays(bundle: Path, key:
     assert load_bundle(place).building == "medium_office"
     with pytest.raises(BadBundleError, match="no previous bundle"):
         roll_back(place, key[1])
+
+
+def made_at(bundle: Path, created: str, key: Path) -> Path:
+    """Change when a bundle says it was made, and sign it again."""
+    facts = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps({**facts, "created": created}))
+    sign_bundle(bundle, key)
+    return bundle
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from service import signing
+n, place, key, source = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+whole = os.rename
+def rename(*names):
+    global n
+    if n == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    n -= 1
+    whole(*names)
+os.rename = rename
+if sys.argv[5] == "install":
+    signing.install(source, place, key, "medium_office")
+else:
+    signing.roll_back(place, key)
+"""
+
+
+@pytest.mark.faults("bundle swap killed")
+@pytest.mark.parametrize(("verb", "n_renames"), [("install", 2), ("rollback", 3)])
+def test_kill_9_between_the_renames_of_a_swap_leaves_a_whole_bundle_and_a_way_on(
+    bundle: Path, key: tuple[Path, str], tmp_path: Path, recovery: Recovery, verb: str, n_renames: int
+) -> None:
+    for n in range(n_renames):
+        place = tmp_path / f"{verb}{n}" / "in_use"
+        shutil.copytree(made_at(bundle, "2029", key[0]), place.with_name("in_use.previous"))
+        shutil.copytree(made_at(bundle, "2030", key[0]), place)
+        made_at(bundle, "2031", key[0])
+        program = [sys.executable, "-c", KILLED, str(n), str(place), key[1], str(bundle), verb]
+        assert subprocess.run(program, cwd=SHIPPED.parents[1]).returncode == -9
+        with recovery, opened(place, key[1]) as found:
+            assert found.created in ({"2030"} if verb == "install" else {"2029", "2030"})
+        if verb == "rollback":
+            assert roll_back(place, key[1]).created in {"2029", "2030"}  # both are still there
+            assert roll_back(place, key[1]).created in {"2029", "2030"}
+        assert install(bundle, place, key[1], "medium_office").created == "2031"
+        assert roll_back(place, key[1]).created in {"2029", "2030"}
+        assert sorted(p.name for p in place.parent.iterdir()) == ["in_use", "in_use.previous"]
+
+
+@pytest.mark.faults("bundle swapped")
+def test_bundle_swapped_while_jobs_open_it_is_never_read_half_old_half_new(
+    bundle: Path, key: tuple[Path, str], tmp_path: Path, recovery: Recovery
+) -> None:
+    """The graph of each differs from the other's, so a mixture would fail its checksum."""
+    place, fresh = tmp_path / "bundles" / "in_use", tmp_path / "fresh"
+    shutil.copytree(made_at(bundle, "2030", key[0]), place)
+    shutil.copytree(bundle, fresh)
+    facts = json.loads((fresh / "bundle.json").read_text())
+    (fresh / "CARD.md").write_text("another card\n")
+    facts["sha256"]["CARD.md"] = sha256(fresh / "CARD.md")
+    (fresh / "bundle.json").write_text(json.dumps(facts))
+    made_at(fresh, "2031", key[0])
+    is_over, seen, faults = threading.Event(), [], []
+
+    def read() -> None:
+        while not is_over.is_set():
+            try:
+                with opened(place, key[1]) as found:
+                    seen.append((found.created, (found.folder / "CARD.md").read_text() == "another card\n"))
+            except Exception as e:
+                faults.append(e)
+            is_over.wait(0.02)  # jobs are rare; readers without a pause would starve who wants the lock alone
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for r in readers:
+        r.start()
+    try:
+        install(fresh, place, key[1], "medium_office")
+        for _ in range(20):
+            with recovery:
+                roll_back(place, key[1])
+    finally:
+        is_over.set()
+        for r in readers:
+            r.join()
+    assert faults == [] and set(seen) == {("2030", False), ("2031", True)}
+
+
+def test_bundle_folder_that_cannot_be_written_is_said_and_the_one_in_use_stays(
+    bundle: Path, key: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_bundle(bundle, key[0])
+    place = Path(shutil.copytree(bundle, tmp_path / "in_use"))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(BadBundleError, match=r"could not be copied .*No space left on device.*Nothing was changed"):
+        install(bundle, place, key[1], "medium_office")
+    assert load_bundle(place).building == "medium_office"

@@ -1,0 +1,70 @@
+"""What each fault of `pytest -m faults` may cost: what is lost, and within which time the service is right again.
+
+A test says `@pytest.mark.faults("name")` with a name of FAULTS and times its recovery with the fixture `recovery`; longer than
+stated fails. docs/faults.md shows this table (tests/service/test_faults.py keeps the two alike), and `pytest -m faults` prints it
+with what was measured. The limits are what a user is promised on a small gateway, so a busy machine stays far from them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """One fault.
+
+    Attributes:
+        what: what is broken.
+        lost: what of the user's is gone.
+        recovery: from which moment to which the time is taken.
+        within_s: stated recovery [s].
+    """
+
+    what: str
+    lost: str
+    recovery: str
+    within_s: float
+
+
+FAULTS: dict[str, Fault] = {
+    "bundle swap killed": Fault("kill -9 between two renames of `install` or `rollback`", "nothing", "the next job opens a bundle", 10),
+    "bundle swapped": Fault("bundle swapped while jobs open it", "nothing", "one swap, with two readers", 10),
+}
+
+
+@dataclass
+class Recovery:
+    """A stop-watch: `with recovery:` around each recovery of the fault."""
+
+    fault: Fault
+    measured_s: list[float] = field(default_factory=list)
+    _began: float = 0.0
+
+    def __enter__(self) -> Recovery:
+        self._began = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.took(time.monotonic() - self._began)
+
+    def took(self, seconds: float) -> None:
+        """Note a recovery that was timed otherwise."""
+        self.measured_s.append(seconds)
+
+
+MEASURED: defaultdict[str, list[float]] = defaultdict(list)
+"""Recoveries of this session [s], by fault."""
+
+
+def table() -> list[str]:
+    """Return the lines of a Markdown table, with what this session measured where it did."""
+    lines = ["| Fault | Lost | Recovery | stated | measured: n, median, longest |", "|---|---|---|---|---|"]
+    for name, fault in FAULTS.items():
+        times = sorted(MEASURED.get(name, []))
+        measured = f"{len(times)}, {times[len(times) // 2]:.2f} s, {times[-1]:.2f} s" if times else "not in this run"
+        lines.append(f"| {fault.what} | {fault.lost} | {fault.recovery} | {fault.within_s:g} s | {measured} |")
+    return lines
+
