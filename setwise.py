@@ -727,6 +727,21 @@ def restore(a: argparse.Namespace) -> Answer:
 
 
 @verb(
+    "setwise downgrade --to 0001 --config service.toml",
+    option("--to", metavar="SCHEMA", help="schema of the former setwise (the one before ours)"),
+    CONFIG,
+)
+def downgrade(a: argparse.Namespace) -> Answer:
+    """Take the store back to the schema of a former setwise, after a copy of it; stop the service first."""
+    from service.config import load_config
+    from service.store import schema
+    from service.store.backup import go_back
+
+    to = a.to or schema.earlier()[-1]
+    return Answer({"schema": to, "copy": go_back(load_config(a.config).store.url.get_secret_value(), to)})
+
+
+@verb(
     "setwise export parquet --config service.toml",
     option("folder", type=Path, help="a folder; one file per table"),
     CONFIG,

@@ -3,9 +3,9 @@
 bundle.json vouches for every file by its SHA-256; `bundle.sig` signs bundle.json. Keys are 32 bytes in base64: the private key in
 a file of its own (mode 0600, kept off the gateway), the public key in service.toml, `[bundle] public_key`.
 
-A folder cannot take another's name in one step, so a kill or a power cut between two renames leaves nothing at the name. Who opens
-a bundle then takes the previous one, and the next `install` or `roll_back` tidies up first. Both hold a lock on the folder around
-the bundles, which whoever opens one shares: no job reads half of one bundle and half of another
+A folder cannot take another's name in one step, so a kill or a power cut between two renames leaves nothing at the name. Who
+opens a bundle then takes the previous one, and the next `install` or `roll_back` tidies up first. Both hold a lock on the folder
+around the bundles, which whoever opens one shares: no job reads half of one bundle and half of another
 (docs/decisions/0060-a-bundle-is-opened-under-a-lock.md).
 """
 
@@ -62,7 +62,7 @@ def public_of(key: SigningKey) -> str:
 
 @contextmanager
 def opened(folder: Path, public_key: str) -> Iterator[Bundle]:
-    """Give the verified bundle at `folder`; inside the block nobody swaps its files. Where a swap was cut short: the previous one.
+    """Give the verified bundle at `folder`; inside the block nobody swaps its files. A swap cut short: the previous one.
 
     Raises:
         BundleSignatureError, BadBundleError, BadDescriptionError: see `open_signed`.

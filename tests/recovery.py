@@ -30,7 +30,12 @@ class Fault(NamedTuple):
 
 
 FAULTS: dict[str, Fault] = {
-    "bundle swap killed": Fault("kill -9 between two renames of `install` or `rollback`", "nothing", "the next job opens a bundle", 10),
+    "migration killed": Fault(
+        "kill -9 in an upgrade or downgrade of the store", "nothing", "the store opens at the newest schema", 30
+    ),
+    "bundle swap killed": Fault(
+        "kill -9 between two renames of `install` or `rollback`", "nothing", "the next job opens a bundle", 10
+    ),
     "bundle swapped": Fault("bundle swapped while jobs open it", "nothing", "one swap, with two readers", 10),
 }
 
@@ -67,4 +72,3 @@ def table() -> list[str]:
         measured = f"{len(times)}, {times[len(times) // 2]:.2f} s, {times[-1]:.2f} s" if times else "not in this run"
         lines.append(f"| {fault.what} | {fault.lost} | {fault.recovery} | {fault.within_s:g} s | {measured} |")
     return lines
-

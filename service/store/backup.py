@@ -105,6 +105,49 @@ def restore(url: str, file: Path, is_forced: bool = False) -> dict[str, int]:
     return counts
 
 
+def go_back(url: str, to: str, copies: Path | None = None) -> Path:
+    """Take a store back to an earlier schema, in one transaction, for a former setwise; return the copy made before.
+
+    The service must not run. What that schema has no place for is in the copy only.
+
+    Args:
+        url: of the store.
+        to: a revision of `schema.earlier()`.
+        copies: folder of the copy; None for beside an SQLite file, and ``state/backups`` for PostgreSQL.
+
+    Raises:
+        StoreError: no such revision, a store that is in use or of a newer setwise, or no room for the copy. Nothing was changed.
+    """
+    from service.store.sql import SqlStore
+
+    shown = sa.make_url(url).render_as_string()
+    if to not in schema.earlier():
+        reason = f"there is no schema '{to}' before {schema.HEAD}; there are {', '.join(schema.earlier())}."
+        raise StoreError(url=shown, reason=reason)
+    store = SqlStore(url, copies)
+    try:
+        store.close()  # our own connections; the next is the only one
+        if store.file is not None:
+            _refuse_used(store.file)
+        copy = store.copy_aside(f"before-downgrade-{to}", schema.HEAD)
+        with store._writing() as c:
+            schema.downgrade(c, to)
+    finally:
+        store.close()
+    return copy
+
+
+def _refuse_used(file: Path) -> None:
+    """Take the WAL into an SQLite file. Raises StoreError while anybody else has it open."""
+    with contextlib.closing(sqlite3.connect(file, timeout=1)) as c:
+        try:
+            c.execute("PRAGMA journal_mode=DELETE")  # refused then
+        except sqlite3.OperationalError as e:
+            raise StoreError(url=file, reason=f"it is in use ({e}). Stop the service first.") from e
+        except sqlite3.DatabaseError:
+            pass  # no database: it is kept beside, as it is
+
+
 def _refuse_newer(url: str, file: Path, newest: Any, is_forced: bool) -> None:
     from service.store.sql import SqlStore
 
@@ -125,13 +168,7 @@ def _refuse_newer(url: str, file: Path, newest: Any, is_forced: bool) -> None:
 def _put_in_place(ours: Path, place: Path) -> None:
     """Exchange the files so that at every moment one of them is the store."""
     if place.exists():
-        with contextlib.closing(sqlite3.connect(place, timeout=1)) as c:
-            try:
-                c.execute("PRAGMA journal_mode=DELETE")  # takes the WAL in; refused while anybody else has the store open
-            except sqlite3.OperationalError as e:
-                raise StoreError(url=place, reason=f"it is in use ({e}). Stop the service first.") from e
-            except sqlite3.DatabaseError:
-                pass  # no database: it is kept beside, as it is
+        _refuse_used(place)
         kept = place.with_name(f"{place.name}.before-restore")
         kept.unlink(missing_ok=True)
         os.link(place, kept)

@@ -1,12 +1,13 @@
 """The schema of a store: which revision it has, and the way from an older one to ours (alembic, service/migrations).
 
-There is no way back by program: an older setwise refuses a newer store, and the copy made before the upgrade is what it takes
-(docs/operate.md). The whole upgrade is one transaction: a kill in the middle leaves the store as it was.
+An older setwise refuses a newer store; `setwise downgrade` takes the tables back before it is installed again (docs/operate.md).
+Either way is one transaction: a kill in the middle leaves the store as it was.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -36,14 +37,34 @@ def check(found: str | None, shown: str) -> None:
         raise StoreError(url=shown, reason=reason)
 
 
+def earlier() -> list[str]:
+    """Return the revisions before ours, oldest first."""
+    from alembic.script import ScriptDirectory
+
+    return [r.revision for r in ScriptDirectory(str(_FOLDER)).walk_revisions()][:0:-1]
+
+
 def upgrade(c: sa.Connection, to: str = HEAD) -> None:
     """Bring the tables to revision `to`, inside the transaction of `c`."""
     from alembic import command  # only here: a store that is up to date needs no alembic
+
+    config = _alembic(c)
+    if revision(c) == FIRST and not sa.inspect(c).has_table("alembic_version"):
+        command.stamp(config, FIRST)
+    command.upgrade(config, to)
+
+
+def downgrade(c: sa.Connection, to: str) -> None:
+    """Take the tables back to revision `to`, inside the transaction of `c`; what that revision has no place for is gone."""
+    from alembic import command
+
+    command.downgrade(_alembic(c), to)
+
+
+def _alembic(c: sa.Connection) -> Any:
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     config.attributes["connection"] = c
-    if revision(c) == FIRST and not sa.inspect(c).has_table("alembic_version"):
-        command.stamp(config, FIRST)
-    command.upgrade(config, to)
+    return config

@@ -112,7 +112,7 @@ class SqlStore:
         if found == schema.HEAD:
             return
         if found is not None:
-            copy = self._copy_before(found)
+            copy = self.copy_aside(f"before-{schema.HEAD}", found)
             log.warning(
                 "store %s: upgrading from schema %s to %s; a copy of it as it was is %s", self._shown, found, schema.HEAD, copy
             )
@@ -122,14 +122,17 @@ class SqlStore:
             if schema.revision(c) != schema.HEAD:
                 schema.upgrade(c)
 
-    def _copy_before(self, found: str) -> Path:
+    @property
+    def file(self) -> Path | None:
+        """Return the file of an SQLite store, None for PostgreSQL."""
+        return Path(self._engine.url.database) if self._is_sqlite and self._engine.url.database else None
+
+    def copy_aside(self, why: str, found: str) -> Path:
+        """Copy the store, which has schema `found`, to ``<its name>.<why>`` in the folder of copies. Raises StoreError."""
         from service.store.backup import copy_of
 
-        folder, name = self._copies, "setwise.db"
-        if self._is_sqlite and self._engine.url.database:
-            file = Path(self._engine.url.database)
-            folder, name = folder or file.parent, file.name
-        copy = (folder or Path("state/backups")) / f"{name}.before-{schema.HEAD}"
+        beside, name = (self.file.parent, self.file.name) if self.file else (Path("state/backups"), "setwise.db")
+        copy = (self._copies or beside) / f"{name}.{why}"
         copy_of(self._engine, copy, found)
         return copy
 

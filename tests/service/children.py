@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pandas as pd
+import sqlalchemy as sa
 
 from building.plan import Plan
 from service.store import Reading, SqlStore
@@ -55,3 +57,29 @@ def write_until_killed(url: str, first: int, sender: Connection) -> None:
                 store.end_job(job, "done", stamp)
         if n % 20 == 0:
             store.compact(stamp - pd.Timedelta(hours=1), 15)
+
+
+def change_schema(url: str, way: str, copies: Path, is_held: bool, sender: Connection) -> None:
+    """Upgrade a store, or take it back, as a start of the service or `setwise downgrade` does; held: never commit the change."""
+    from service.store import schema
+    from service.store.backup import go_back
+
+    change = "upgrade" if way == "up" else "downgrade"
+    whole = getattr(schema, change)
+
+    def held(c: sa.Connection, to: str = schema.HEAD) -> None:
+        whole(c, to)
+        if c.dialect.name == "sqlite" and "part" in c.engine.url.database:
+            return  # the copy that is made before
+        sender.send("changed, not committed")
+        time.sleep(60)
+
+    if is_held:
+        setattr(schema, change, held)
+    else:
+        sender.send("at work")
+    if way == "up":
+        SqlStore(url, copies).close()
+    else:
+        go_back(url, "0001", copies)
+    time.sleep(60)

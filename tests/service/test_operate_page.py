@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 import pytest
@@ -27,9 +26,6 @@ def test_every_command_of_the_page_does_what_it_says(tmp_path: Path, monkeypatch
     verbs = []
     for command in COMMANDS:
         words = shlex.split(command)
-        if words[0] == "mv":
-            shutil.move(words[1], words[2])
-            continue
         assert words[0] == "setwise", command
         code = setwise.main(words[1:])
         said = capsys.readouterr()
@@ -37,7 +33,7 @@ def test_every_command_of_the_page_does_what_it_says(tmp_path: Path, monkeypatch
         # No broker and no bundle here, and points that were never heard: doctor and commission say so, with 1.
         assert code == (1 if words[1] in ("doctor", "commission") else 0), (command, said.err)
         assert "Traceback" not in said.err
-    assert verbs == ["doctor", "commission", "backup", "restore", "export"]
+    assert verbs == ["doctor", "commission", "backup", "restore", "export", "downgrade"]
     assert rows_of("sqlite:///copies/setwise.backup")["readings"] == before["readings"]
     assert Path("parquet/readings.parquet").stat().st_size > 0
     assert rows_of("sqlite:///state/setwise.db") == before  # the last command was the way back

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import sqlite3
+import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
@@ -12,10 +17,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from children import change_schema
+from recovery import Recovery
 
 from building.errors import StoreError
-from service.store import SqlStore, schema
-from service.store.backup import restore
+from service.store import Reading, SqlStore, schema
+from service.store.backup import go_back, restore
 from service.store.tables import METADATA
 
 HERE = Path(__file__).parent
@@ -93,6 +100,98 @@ def test_way_back_is_the_copy_made_before_the_upgrade(tmp_path) -> None:
         assert not c.execute("SELECT * FROM sqlite_master WHERE name = 'alembic_version'").fetchall()
     c.close()
     assert rows_of(f"sqlite:///{file}") == before
+
+
+def tables_of(url: str) -> dict[str, list[tuple[str, str, bool]]]:
+    """Return the columns of every table: name, type, nullable."""
+    engine = sa.create_engine(url)
+    found = sa.inspect(engine)
+    columns = {
+        t: [(c["name"], str(c["type"]), c["nullable"]) for c in found.get_columns(t)]
+        for t in found.get_table_names()
+        if t != "alembic_version"
+    }
+    engine.dispose()
+    return columns
+
+
+def test_store_goes_back_to_the_schema_of_the_former_setwise_and_keeps_what_came_in_since(store_url, tmp_path) -> None:
+    fill_as_2eeab7e(store_url)
+    before, tables = rows_of(store_url), tables_of(store_url)
+    store = SqlStore(store_url, copies=tmp_path)
+    since = T0 + pd.Timedelta(days=40)
+    store.add_readings([Reading("zone_co2", since + pd.Timedelta(minutes=i), 500.0 + i, since) for i in range(30)])
+    store.add_readings([Reading("zone_co2", since + pd.Timedelta(hours=9), 9000.0, since, "out_of_range")])
+    store.compact(since + pd.Timedelta(hours=1), 15)  # what the former setwise wrote grew old meanwhile, too
+    hours = store.hourly(["zone_co2"], T0, since + pd.Timedelta(days=1))
+    store.end_job(store.start_job("backup", since), "done", since)
+    store.close()
+    copy = go_back(store_url, "0001", tmp_path)
+    assert tables_of(store_url) == tables
+    after = rows_of(store_url)
+    kept = {name: rows for name, rows in after.items() if name not in ("readings", "jobs", "refusals")}
+    assert kept == {name: before[name] for name in kept}  # meta as well: the former setwise asks it for the number 1
+    assert len(after["jobs"]) == len(before["jobs"]) + 1 and "out_of_range" not in str(after["readings"])
+    again = SqlStore(store_url, copies=tmp_path)
+    pd.testing.assert_frame_equal(again.hourly(["zone_co2"], T0, since + pd.Timedelta(days=1)), hours)
+    again.close()
+    whole = SqlStore(f"sqlite:///{copy}")  # what there was no place for is in the copy
+    assert whole.counts()["summaries"] > 0
+    whole.close()
+
+
+def test_every_migration_has_a_way_back_and_leads_to_the_same_tables_again(store_url, tmp_path) -> None:
+    SqlStore(store_url).close()
+    tables = tables_of(store_url)
+    for to in reversed(schema.earlier()):
+        go_back(store_url, to, tmp_path)
+        engine = sa.create_engine(store_url)
+        with engine.connect() as c:
+            assert schema.revision(c) == to
+        engine.dispose()
+        SqlStore(store_url, copies=tmp_path).close()
+        assert tables_of(store_url) == tables
+
+
+def test_way_back_is_refused_while_the_service_runs_or_to_a_schema_that_is_none(tmp_path) -> None:
+    url = f"sqlite:///{tmp_path}/setwise.db"
+    store = SqlStore(url)
+    store.add_readings([Reading("a", T0, 1.0, T0)])
+    with pytest.raises(StoreError, match=r"it is in use .*Stop the service first"):
+        go_back(url, "0001", tmp_path)
+    with pytest.raises(StoreError, match=rf"there is no schema '{schema.HEAD}' before {schema.HEAD}; there are 0001"):
+        go_back(url, schema.HEAD, tmp_path)
+    assert store.counts()["readings"] == 1
+    store.close()
+
+
+@pytest.mark.faults("migration killed")
+@pytest.mark.parametrize("way", ["up", "back"])
+def test_kill_9_at_random_in_a_migration_leaves_a_store_that_opens_with_everything(
+    store_url, tmp_path, recovery: Recovery, way: str
+) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["service.store", "service.store.backup", "alembic.command"])
+    rng = np.random.default_rng(62)
+    fill_as_2eeab7e(store_url)
+    readings = rows_of(store_url)["readings"]
+    for n in range(6):
+        receiver, sender = context.Pipe(duplex=False)
+        child = context.Process(target=change_schema, args=(store_url, way, tmp_path, n == 0, sender))
+        child.start()
+        sender.close()
+        receiver.recv()
+        time.sleep(0.0 if n == 0 else float(rng.uniform(0, 0.15)))  # the first is held just before its commit
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        receiver.close()
+        assert rows_of(store_url)["readings"] == readings
+        with recovery:
+            store = SqlStore(store_url, copies=tmp_path)  # the next start: it is at the newest schema, whatever was cut
+        assert len(store.series(["zone_co2"], T0, T0 + pd.Timedelta(days=1))) > 0
+        store.close()
+        if way == "up":
+            go_back(store_url, "0001", tmp_path)
 
 
 def test_backup_of_the_previous_setwise_is_upgraded_when_it_is_put_back(store_url, tmp_path) -> None:

@@ -52,3 +52,23 @@ def upgrade() -> None:
     )
     # setwise 0.1 reads this and refuses the store, instead of working on tables it does not know.
     op.execute("UPDATE meta SET json = '2' WHERE key = 'schema_version'")
+
+
+def downgrade() -> None:
+    """Change them back.
+
+    Setwise 0.1 believes every reading that is kept, so those nobody should believe go. Summaries become readings again, one each:
+    its mean, or what a counter showed first. Acts of people, kept answers and what a job said have no place there.
+    """
+    op.execute("DELETE FROM readings WHERE flag NOT IN ('good', 'clipped', 'late')")
+    op.execute(
+        "INSERT INTO readings (variable, stamp, value, flag, received) SELECT variable, stamp, "
+        "CASE WHEN variable LIKE '%.counter' THEN min(first) ELSE sum(mean * n) / sum(n) END, 'good', stamp "
+        "FROM summaries WHERE flag IN ('good', 'clipped', 'late') GROUP BY variable, stamp "
+        "ON CONFLICT (variable, stamp) DO NOTHING"
+    )
+    for name in ("answers", "overrides", "audit", "summaries"):
+        op.drop_table(name)
+    for name in ("peak_mb", "tail"):
+        op.drop_column("jobs", name)
+    op.execute("UPDATE meta SET json = '1' WHERE key = 'schema_version'")
