@@ -1,7 +1,8 @@
 """Building: zones, site, files, variables and spaces; read from a strict building.toml.
 
 An unknown key is an error with a did-you-mean; a missing key names itself. `load_building("medium_office")` finds the folder
-in `buildings/`; a path to any folder with a building.toml works as well.
+in `buildings/` of the present folder or of setwise; a path to any folder with a building.toml works as well. Files it names
+(the simulator's model, the weather) lie in that folder, or are the simulator's own, or are found by path.
 """
 
 from __future__ import annotations
@@ -63,6 +64,20 @@ class Zone(Strict):
     floor_area: float = Field(gt=0)  # m2
     volume: float = Field(gt=0)  # m3
     multiplier: float = Field(default=1.0, gt=0)
+    in_model: str | None = None  # its name in the simulator's model, where that is another
+
+    @property
+    def model_name(self) -> str:
+        """Its name in the simulator's model."""
+        return self.in_model or self.name
+
+
+class Follows(Strict):
+    """What a schedule of the simulator's model follows: value = at_zero + (at_one - at_zero) * input."""
+
+    input: str
+    at_zero: float = 0.0
+    at_one: float = 1.0
 
 
 class Declared(Strict):
@@ -136,7 +151,15 @@ class BuildingFile(Strict):
     outputs: dict[str, Declared]
     efficiency: Efficiency
     carriers: dict[str, Carrier]
+    schedules: dict[str, Follows] = {}  # schedules of the simulator's model that follow a setting or an occupancy share
     limits: dict[str, float] = {}  # overrides of building/indices limits, by name
+
+    @model_validator(mode="after")
+    def _schedules_follow_something(self) -> Self:
+        for name, follows in self.schedules.items():
+            if follows.input not in {**self.settings, **self.occupancy}:
+                raise ValueError(f"the schedule '{name}' follows '{follows.input}', which is no setting and no occupancy share")
+        return self
 
 
 class Building:
@@ -146,10 +169,14 @@ class Building:
         self.facts = facts
         self.folder = folder
         self.name = facts.name
-        self.site = facts.site
+        self.site = facts.site.model_copy(update={"weather": self.file(facts.site.weather)})
         self.zones = facts.zones
         self.efficiency = facts.efficiency
         self.carriers = facts.carriers
+
+    def file(self, name: str) -> str:
+        """Return the path of a file in the building's folder, or the name as it is when there is none."""
+        return str(self.folder / name) if (self.folder / name).is_file() else name
 
     @cached_property
     def floor_area(self) -> float:
@@ -313,15 +340,14 @@ def _inner_model(annotation: Any) -> Any:
 
 
 def load_building(name_or_folder: str | Path) -> Building:
-    """Read a building from `buildings/<name>/building.toml` or from a folder that holds a building.toml.
+    """Read a building from a folder that holds a building.toml, or by name from `buildings/` here or of setwise.
 
     Raises:
         BadDescriptionError, UnknownKeyError: see `parse_strict`.
         UnknownNameError: a building, quantity or limit that does not exist; a variable declared twice.
     """
-    folder = Path(name_or_folder)
-    if not (folder / "building.toml").exists():
-        folder = BUILDINGS / str(name_or_folder)
+    places = (Path(name_or_folder), Path("buildings") / name_or_folder, BUILDINGS / name_or_folder)
+    folder = next((p for p in places if (p / "building.toml").exists()), places[-1])
     path = folder / "building.toml"
     if not path.exists():
         known = [p.parent.name for p in BUILDINGS.glob("*/building.toml")]

@@ -18,7 +18,7 @@ import pandas as pd
 from building.description import Building
 from building.errors import DeadKnobError, UnknownNameError, did_you_mean
 from building.plan import DEADBAND_K
-from building.variables import Role
+from building.variables import Role, Variable
 from simulation.energyplus import SPIN_UP_H, Run, simulate
 from simulation.epw import find_weather, read_epw
 
@@ -42,9 +42,9 @@ SETTING_RANGES = {
 ADJUSTED = {
     "burner_efficiency": ("cold", "burner_efficiency", 0.95),
     "cooling_cop": ("warm", "cop_factor", 1.3),
-    "fan_pressure": ("warm", "fan_pressure", 1.3),
+    "fan_pressure": ("warm", "fan_pressure_factor", 1.3),
 }
-"""Efficiency -> season, adjustment of the engine's model, and its value (of the pressure: times the reference)."""
+"""Efficiency -> season, adjustment of the engine's model, and its value."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,8 @@ def audit(
     Raises:
         UnknownNameError: a knob nobody has. DeadKnobError: some knob moves no output. FailedRunError: a run failed.
     """
-    known = [*building.parameter_space.names, *building.inputs.having(Role.SETTING, Role.OCCUPANCY).names, *ADJUSTED]
+    efficiencies = {name: how for name, how in ADJUSTED.items() if ACTS_ON[name] in building.outputs}
+    known = [*building.parameter_space.names, *building.inputs.having(Role.SETTING, Role.OCCUPANCY).names, *efficiencies]
     wanted = known if knobs is None else list(knobs)
     for name in wanted:
         if name not in known:
@@ -136,11 +137,9 @@ def audit(
                 cases.append((p.name, season, end, value, replace(base, parameters={**base.parameters, p.name: value})))
         for v in building.inputs.having(Role.SETTING, Role.OCCUPANCY):
             for end in ("low", "high"):
-                cases.append((v.name, season, end, None, replace(base, series=_moved(base.series, v.name, end))))
-    reference = {"fan_pressure": building.efficiency.reference_fan_pressure}
-    for name, (season, adjustment, value) in ADJUSTED.items():
-        adjust = {adjustment: value * reference.get(adjustment, 1.0)}
-        cases.append((name, season, "adjusted", None, replace(bases[season], adjust=adjust)))
+                cases.append((v.name, season, end, None, replace(base, series=_moved(base.series, v, end))))
+    for name, (season, adjustment, value) in efficiencies.items():
+        cases.append((name, season, "adjusted", None, replace(bases[season], adjust={adjustment: value})))
     cases = [c for c in cases if c[0] in ("base", *wanted)]
     frames = []
     with ThreadPoolExecutor(n_workers or os.cpu_count()) as pool:
@@ -170,11 +169,11 @@ def base_run(building: Building, day: str, hours: int = AUDIT_H) -> Run:
     return Run(building.site.weather, building.parameter_space.defaults(), series)
 
 
-def _moved(series: pd.DataFrame, name: str, end: str) -> pd.DataFrame:
+def _moved(series: pd.DataFrame, v: Variable, end: str) -> pd.DataFrame:
     """Return the series with one setting or share at an end of its range, the setpoints kept apart."""
-    low, high = SETTING_RANGES.get(name, (0.1, 1.0))
+    low, high = SETTING_RANGES.get(v.name, (0.1, 1.0))
     out = series.copy()
-    out[name] = low if end == "low" else high
+    out[v.name] = min(max(low if end == "low" else high, v.low), v.high)
     out["cooling_setpoint"] = np.maximum(out["cooling_setpoint"], out["heating_setpoint"] + DEADBAND_K)
     return out
 
@@ -189,8 +188,9 @@ def _effect(
     co2 = [c for c in outputs if c.endswith("_co2")]
 
     def share(*columns: str) -> float:
-        was = float(base[list(columns)].to_numpy().sum())
-        return float(frame[list(columns)].to_numpy().sum() - was) / max(was, NOTHING_WH)
+        there = [c for c in columns if c in base]
+        was = float(base[there].to_numpy().sum())
+        return float(frame[there].to_numpy().sum() - was) / max(was, NOTHING_WH)
 
     return Effect(
         knob, season, end, value,
@@ -200,6 +200,10 @@ def _effect(
         float(frame[co2].to_numpy().max() - base[co2].to_numpy().max()),
         float((change / scale).max()),
     )  # fmt: skip
+
+
+ACTS_ON = {"burner_efficiency": "gas_coil_heat", "cooling_cop": "cooling_electricity", "fan_pressure": "fan_electricity"}
+"""Efficiency -> the output it acts after; a building without it does not have that efficiency."""
 
 
 def _efficiency_errors(bases: dict[str, pd.DataFrame], adjusted: dict[str, pd.DataFrame]) -> dict[str, float]:

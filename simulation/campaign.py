@@ -285,7 +285,7 @@ def export(folder: Path, validation_share: float = 0.08) -> Dataset:
     held_out = ", ".join(ranges.held_out_climates)
     space = building.parameter_space.narrowed(ranges.parameters)
     origin = {
-        "building": campaign.building,
+        "building": building.name,
         "engine": f"EnergyPlus of pyenergyplus-lbnl {version('pyenergyplus-lbnl')}",
         "campaign": asdict(campaign),
         "runs": len(paths),

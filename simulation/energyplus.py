@@ -36,7 +36,7 @@ from simulation import knobs
 from simulation.engine import engine_words, run_engine
 from simulation.epjson import Epjson, hard_sized
 from simulation.epw import Morph, find_weather, read_epw, write_morphed
-from simulation.outputs import read_eso, requested, responses
+from simulation.outputs import electric_coils, read_eso, requested, responses
 
 Array = NDArray[np.float64]
 
@@ -95,7 +95,9 @@ def simulate(building: Building, run: Run, timeout_s: float = 600) -> pd.DataFra
         folder = Path(name)
         epjson = build_epjson(building, run.weather, parameters, run.adjust)
         epjson["RunPeriod"] = {"run": _run_period(index, epw.utc_offset_h)}
-        epjson["Schedule:File"] = _schedule_files(series, folder / "series.csv", epw.utc_offset_h)
+        columns = knobs.driven(series, building)
+        files = _schedule_files(columns, Plan(series).step_min, folder / "series.csv", epw.utc_offset_h)
+        epjson["Schedule:File"] = {**epjson.get("Schedule:File", {}), **files}
         epjson.update(requested(building, with_final=True))
         weather_path = epw_path
         if run.morph is not None:
@@ -108,7 +110,7 @@ def simulate(building: Building, run: Run, timeout_s: float = 600) -> pd.DataFra
             raise FailedRunError(reason="no successful end was reported", engine=words or engine_words(folder))
         if [w for w in words.split(" | ") if w.startswith("Severe") and "did not converge" not in w.lower()]:
             raise FailedRunError(reason="severe lines in a run that ended", engine=words)
-        frame = responses(read_eso(folder / "eplusout.eso"), building, index)
+        frame = responses(read_eso(folder / "eplusout.eso"), building, index, electric_coils(epjson))
     beams = beam_irradiance(index, frame["direct_normal_irradiance"].to_numpy(), epw.latitude, epw.longitude)
     hourly = run.series if step_min == 60 else run.series.resample("60min").mean()
     constants = pd.DataFrame({n: parameters[n] for n in building.parameter_space.names}, index=index)
@@ -125,7 +127,7 @@ def build_epjson(
     Raises:
         UnknownNameError: a parameter without a knob.
     """
-    epjson = hard_sized(building.facts.energyplus_model, weather)
+    epjson = hard_sized(building.file(building.facts.energyplus_model), weather)
     next(iter(epjson["Timestep"].values()))["number_of_timesteps_per_hour"] = STEPS_PER_HOUR
     epw = read_epw(find_weather(weather))
     epjson["Site:Location"] = {
@@ -143,34 +145,53 @@ def build_epjson(
         knobs.PARAMETERS[name](epjson, float(value), building)
     for name, value in (adjust or {}).items():
         ADJUSTMENTS[name](epjson, value)
-    for name in knobs.SCHEDULES:
-        del epjson["Schedule:Compact"][name]
+    _make_room(epjson, building)
     return epjson
 
 
+def _make_room(epjson: Epjson, building: Building) -> None:
+    """Take out the schedules that the series of a run replace.
+
+    Raises:
+        UnknownNameError: building.toml names a schedule that the model does not have.
+    """
+    kinds = [t for t in epjson if t.startswith("Schedule:")]
+    for name in building.facts.schedules:
+        kind = next((t for t in kinds if name in epjson[t]), None)
+        if kind is None:
+            known = [n for t in kinds for n in epjson[t]]
+            raise UnknownNameError(name=name, kind="schedule", owner="the model", hint=did_you_mean(name, known))
+        del epjson[kind][name]
+
+
 def _set_burner_efficiency(epjson: Epjson, value: float) -> None:
-    for o in epjson["Coil:Heating:Fuel"].values():
+    for o in epjson.get("Coil:Heating:Fuel", {}).values():
         o["burner_efficiency"] = value
 
 
 def _scale_cop(epjson: Epjson, factor: float) -> None:
-    for o in epjson["Coil:Cooling:DX:TwoSpeed"].values():
+    for o in epjson.get("Coil:Cooling:DX:SingleSpeed", {}).values():
+        o["gross_rated_cooling_cop"] *= factor
+    for o in epjson.get("Coil:Cooling:DX:TwoSpeed", {}).values():
         o["high_speed_gross_rated_cooling_cop"] *= factor
         o["low_speed_gross_rated_cooling_cop"] *= factor
 
 
-def _set_fan_pressure(epjson: Epjson, value: float) -> None:
-    for o in epjson.get("Fan:VariableVolume", {}).values():
-        o["pressure_rise"] = value
+def _scale_fan_pressure(epjson: Epjson, factor: float) -> None:
+    apart = knobs.zone_fans(epjson)
+    for kind in ("Fan:VariableVolume", "Fan:ConstantVolume", "Fan:OnOff"):
+        for name, o in epjson.get(kind, {}).items():
+            if name.lower() not in apart:
+                o["pressure_rise"] *= factor
     for o in epjson.get("Fan:SystemModel", {}).values():
-        o["design_electric_power_consumption"] *= value / o["design_pressure_rise"]
-        o["design_pressure_rise"] = value
+        o["design_electric_power_consumption"] *= factor
+        o["design_pressure_rise"] *= factor
 
 
 ADJUSTMENTS: dict[str, Callable[[Epjson, float], None]] = {
     "burner_efficiency": _set_burner_efficiency,
     "cop_factor": _scale_cop,
-    "fan_pressure": _set_fan_pressure,
+    "fan_pressure_factor": _scale_fan_pressure,
 }
 """Efficiencies, which act after the predictor; here only so that the claim can be checked against the engine."""
 
@@ -210,18 +231,16 @@ def _run_period(index: pd.DatetimeIndex, utc_offset_h: float) -> dict[str, Any]:
     }
 
 
-def _schedule_files(series: pd.DataFrame, path: Path, utc_offset_h: float) -> dict[str, dict[str, Any]]:
-    """Write one row per step of a year and return a Schedule:File per schedule of the knob table."""
-    step_min = Plan(series).step_min
+def _schedule_files(series: pd.DataFrame, step_min: int, path: Path, utc_offset_h: float) -> dict[str, dict[str, Any]]:
+    """Write one row per step of a year and return a Schedule:File per column, named as it."""
     per_day = 1440 // step_min
     local = pd.DatetimeIndex(series.index) + pd.Timedelta(hours=utc_offset_h)
     if ((local.month == 2) & (local.day == 29)).any():
         raise FailedRunError(reason="the period holds 29 February, which no weather file has; choose another", engine="")
     day = local.day_of_year.to_numpy() - 1 - ((local.is_leap_year) & (local.day_of_year.to_numpy() > 59))
     step = (local.hour.to_numpy() * 60 + local.minute.to_numpy()) // step_min
-    columns = np.stack([f(series).to_numpy(dtype=float) for f in knobs.SCHEDULES.values()], axis=1)
     # Rows outside the period are never read; they hold the first step so that no schedule is ever absurd.
-    texts = [",".join(f"{x:.6g}" for x in row) for row in columns]
+    texts = [",".join(f"{x:.6g}" for x in row) for row in series.to_numpy(dtype=float)]
     lines = [texts[0]] * (365 * per_day)
     for place, text in zip((day * per_day + step).tolist(), texts, strict=True):
         lines[place] = text
@@ -237,7 +256,7 @@ def _schedule_files(series: pd.DataFrame, path: Path, utc_offset_h: float) -> di
             "minutes_per_item": step_min,
             "schedule_type_limits_name": "Any Number",
         }
-        for i, name in enumerate(knobs.SCHEDULES)
+        for i, name in enumerate(series.columns)
     }
 
 

@@ -31,30 +31,19 @@ ALL_FILES = (
 )  # fmt: skip
 DROPPED = ("UtilityCost:", "EnvironmentalImpactFactors", "FuelFactors", "RunPeriodControl:", "OutputControl:Table")
 
-# eio: (object type, words of the line) -> field of the epJSON
+# The words of the sizing report, in lower case with underscores, are the field's name; but for these.
 SIZED_FIELDS = {
-    ("AirLoopHVAC", "Design Supply Air Flow Rate"): "design_supply_air_flow_rate",
-    ("AirTerminal:SingleDuct:VAV:Reheat", "Design Size Maximum Air Flow Rate"): "maximum_air_flow_rate",
+    ("AirLoopHVAC:UnitaryHeatCool", "supply_air_flow_rate_during_cooling_operation"): "cooling_supply_air_flow_rate",
+    ("AirLoopHVAC:UnitaryHeatCool", "supply_air_flow_rate_during_heating_operation"): "heating_supply_air_flow_rate",
+    ("AirLoopHVAC:UnitaryHeatCool", "supply_air_flow_rate_when_no_cooling_or_heating_is_needed"): "no_load_supply_air_flow_rate",
     (
-        "AirTerminal:SingleDuct:VAV:Reheat",
-        "Design Size Maximum Flow Fraction during Reheat",
-    ): "maximum_flow_fraction_during_reheat",
-    (
-        "AirTerminal:SingleDuct:VAV:Reheat",
-        "Design Size Maximum Flow per Zone Floor Area during Reheat",
-    ): "maximum_flow_per_zone_floor_area_during_reheat",
-    ("Controller:OutdoorAir", "Maximum Outdoor Air Flow Rate"): "maximum_outdoor_air_flow_rate",
-    ("Controller:OutdoorAir", "Minimum Outdoor Air Flow Rate"): "minimum_outdoor_air_flow_rate",
-    ("Fan:SystemModel", "Design Size Design Maximum Air Flow Rate"): "design_maximum_air_flow_rate",
-    ("Fan:SystemModel", "Design Electric Power Consumption"): "design_electric_power_consumption",
-    ("PlantLoop", "Maximum Loop Flow Rate"): "maximum_loop_flow_rate",
-    ("PlantLoop", "Plant Loop Volume"): "plant_loop_volume",
-    ("Pump:ConstantSpeed", "Design Flow Rate"): "design_flow_rate",
-    ("Pump:ConstantSpeed", "Design Power Consumption"): "design_power_consumption",
-    ("WaterHeater:Mixed", "Use Side Design Flow Rate"): "use_side_design_flow_rate",
+        "AirLoopHVAC:UnitaryHeatCool",
+        "maximum_supply_air_temperature_from_supplemental_heater",
+    ): "maximum_supply_air_temperature",
 }
 UNSIZED = {  # fields the sizing report leaves out and the run does not need
     ("AirTerminal:SingleDuct:VAV:Reheat", "maximum_hot_water_or_steam_flow_rate"): 0.0,
+    ("ZoneHVAC:UnitHeater", "maximum_hot_water_or_steam_flow_rate"): 0.0,
     ("WaterHeater:Mixed", "source_side_design_flow_rate"): 0.0,
 }
 
@@ -126,7 +115,7 @@ def check_epjson(epjson: Epjson, file: str) -> None:
     defined = {
         "schedule": {n.lower() for t in epjson if t.startswith("Schedule:") for n in epjson[t]},
         "construction": {n.lower() for t in epjson if t.startswith("Construction") for n in epjson[t]},
-        "curve": {n.lower() for t in epjson if t.startswith("Curve:") for n in epjson[t]},
+        "curve": {n.lower() for t in epjson if t.startswith(("Curve:", "Table:")) for n in epjson[t]},
         "zone": {n.lower() for t in ("Zone", "ZoneList", "Space", "SpaceList") for n in epjson.get(t, {})},
     }
     endings = {"schedule": "schedule_name", "construction": "construction_name", "curve": "curve_name", "zone": "zone_name"}
@@ -189,6 +178,14 @@ def hard_sized(model: str, weather: str) -> Epjson:
     return sized
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _size(base: Epjson, epw: Path) -> Epjson:
     epjson = stripped(base, eio=True)
     epjson["SizingPeriod:DesignDay"] = design_days(read_epw(epw))
@@ -203,11 +200,9 @@ def _size(base: Epjson, epw: Path) -> Epjson:
     found: dict[tuple[str, str, str], float] = {}
     for line in lines:
         parts = [p.strip() for p in line.split(",")]
-        if parts[0] == "Component Sizing Information" and len(parts) >= 5:
-            words = re.sub(r"\s*\[.*\]", "", parts[3])
-            field = SIZED_FIELDS.get((parts[1], words)) or (words.split("Design Size ")[-1] if "_" in words else None)
-            if field:
-                found[(parts[1], parts[2].lower(), field)] = float(parts[4])
+        if parts[0] == "Component Sizing Information" and len(parts) >= 5 and _is_number(parts[4]):
+            words = re.sub(r"\s*\[.*\]", "", parts[3]).removeprefix("Design Size ").lower().replace(" ", "_")
+            found[(parts[1], parts[2].lower(), SIZED_FIELDS.get((parts[1], words), words))] = float(parts[4])
     sized = stripped(base)
     for object_type, objects in sized.items():
         if object_type.startswith("Sizing:"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from building.description import Building
 from building.errors import FailedRunError
+from simulation.epjson import Epjson
 
 WEATHER = {
     "outdoor_air_temperature": "Site Outdoor Air Drybulb Temperature",
@@ -23,6 +25,7 @@ WEATHER = {
 ZONE = {"air_temperature": "Zone Mean Air Temperature", "co2": "Zone Air CO2 Concentration"}
 ZONE_HUMIDITY = "Zone Mean Air Humidity Ratio"
 COIL_HEAT = "Heating Coil Heating Rate"
+ELECTRIC_COILS = ("Coil:Heating:Electric", "Coil:Heating:Electric:MultiStage")
 METERS = {
     "coil_cooling": "CoolingCoils:EnergyTransfer",
     "cooling_electricity": "Cooling:Electricity",
@@ -39,7 +42,7 @@ J_PER_HOUR_TO_W = 1 / 3600
 def requested(building: Building, *, with_final: bool = False) -> dict[str, dict[str, dict[str, Any]]]:
     """Return the Output objects that report everything a run needs, hourly."""
     variables = [("*", v) for v in (*WEATHER.values(), COIL_HEAT)]
-    variables += [(z.name, v) for z in building.zones for v in (*ZONE.values(), ZONE_HUMIDITY)]
+    variables += [(z.model_name, v) for z in building.zones for v in (*ZONE.values(), ZONE_HUMIDITY)]
     meters = [*METERS.values(), *(FINAL_METERS.values() if with_final else ())]
     return {
         "Output:Variable": {
@@ -79,8 +82,21 @@ def read_eso(path: Path) -> dict[tuple[str, str], NDArray[np.float64]]:
     return series
 
 
-def responses(series: dict[tuple[str, str], NDArray[np.float64]], building: Building, index: pd.DatetimeIndex) -> pd.DataFrame:
+def electric_coils(epjson: Epjson) -> set[str]:
+    """Return the names of the coils that heat with electricity, upper case as the engine reports them."""
+    return {name.upper() for kind in ELECTRIC_COILS for name in epjson.get(kind, {})}
+
+
+def responses(
+    series: dict[tuple[str, str], NDArray[np.float64]], building: Building, index: pd.DatetimeIndex, electric: Collection[str]
+) -> pd.DataFrame:
     """Return weather and outputs under our names.
+
+    Args:
+        series: what `read_eso` returns.
+        building: whose zones and outputs.
+        index: the hours that were asked for.
+        electric: see `electric_coils`; the heat of all other coils is that of gas.
 
     Raises:
         FailedRunError: wrong number of hours, a missing column, a value that is not a number.
@@ -96,15 +112,17 @@ def responses(series: dict[tuple[str, str], NDArray[np.float64]], building: Buil
             columns[name] = series["ENVIRONMENT", variable]
         for name, variable in ZONE.items():
             for z in building.zones:
-                columns[f"{z.name}_{name}"] = series[z.name.upper(), variable]
+                columns[f"{z.name}_{name}"] = series[z.model_name.upper(), variable]
         area = np.array([z.floor_area * z.multiplier for z in building.zones])
-        humidity = np.stack([series[z.name.upper(), ZONE_HUMIDITY] for z in building.zones], axis=1)
+        humidity = np.stack([series[z.model_name.upper(), ZONE_HUMIDITY] for z in building.zones], axis=1)
         columns["mean_humidity_ratio"] = humidity @ area / area.sum()
         coils = {key: v for (key, variable), v in series.items() if variable == COIL_HEAT}
-        columns["gas_coil_heat"] = np.sum([v for k, v in coils.items() if "REHEAT" not in k], axis=0)
-        columns["electric_reheat_heat"] = np.sum([v for k, v in coils.items() if "REHEAT" in k], axis=0)
+        none = np.zeros(n_hours)
+        columns["gas_coil_heat"] = np.sum([v for k, v in coils.items() if k not in electric] or [none], axis=0)
+        columns["electric_reheat_heat"] = np.sum([v for k, v in coils.items() if k in electric] or [none], axis=0)
         for name, meter in (METERS | FINAL_METERS).items():
-            if name in METERS or ("METER", meter) in series:
+            # What the building has no plant for, the engine has no meter for.
+            if name in building.outputs or ("METER", meter) in series:
                 columns[name] = series["METER", meter] * J_PER_HOUR_TO_W
     except KeyError as e:
         raise FailedRunError(reason=f"the engine did not report {e}", engine="") from e

@@ -42,9 +42,9 @@ class ScheduleRanges(Strict):
     setup: Range
     start_hour: Range
     stop_hour: Range
-    outdoor_air_flow: Range
-    outdoor_air_delay: Range
-    supply_air_temperature: Range
+    outdoor_air_flow: Range = (0.0, 0.0)  # drawn for every building, and dropped where there is no such setting
+    outdoor_air_delay: Range = (0.0, 0.0)
+    supply_air_temperature: Range = (13.0, 13.0)
     saturday_share: float
     sunday_share: float
     always_on_share: float
@@ -56,6 +56,9 @@ class OccupancyRanges(Strict):
     level: Range
     shift_hour: Range
     night: Range
+    day: Range = (8.0, 17.5)  # hours a usual day begins and ends; an office's without it
+    saturday: list[float] = [0.0, 0.3, 0.5]  # shares of a usual day, one of them drawn for the Saturdays of a window
+    sunday: list[float] = [0.0, 0.0, 0.2]
 
 
 class EvaluationFile(Strict):
@@ -81,7 +84,9 @@ class Drawn:
 def load_evaluation(building: Building) -> EvaluationFile:
     """Read evaluation.toml of a building. Raises BadDescriptionError, UnknownKeyError."""
     path = building.folder / "evaluation.toml"
-    return parse_strict(EvaluationFile, read_toml(path), path)
+    ranges = parse_strict(EvaluationFile, read_toml(path), path)
+    places = {what: [building.file(c) for c in getattr(ranges, what)] for what in ("climates", "held_out_climates")}
+    return ranges.model_copy(update=places)
 
 
 def parameter_points(space: ParameterSpace, n: int, seed: int) -> Array:
@@ -130,9 +135,12 @@ def draw_run(
         local = index + pd.Timedelta(hours=offset_h)
         occupancy = draw_occupancy(rng, ranges.occupancy, local)
         settings = (
-            draw_odd(rng, ranges.schedules, building, n_h) if kind == "odd" else draw_schedule(rng, ranges.schedules, local)
+            draw_odd(rng, ranges.schedules, building, n_h)
+            if kind == "odd"
+            else draw_schedule(rng, ranges.schedules, building, local)
         )
-        pieces.append(pd.DataFrame(settings | occupancy, index=index))
+        drawn = pd.DataFrame(settings | occupancy, index=index)
+        pieces.append(drawn[[n for n in drawn if n in building.inputs]])
         kinds.append(kind)
         first = index[-1] + pd.Timedelta(hours=1)
     morph = _draw_morph(rng) if is_training and rng.random() < MORPH_SHARE else None
@@ -172,7 +180,7 @@ def _draw_morph(rng: np.random.Generator) -> Morph:
     return Morph(**{name: float(rng.uniform(low, high)) for name, (low, high) in MORPH_RANGES.items()})
 
 
-def draw_schedule(rng: np.random.Generator, r: ScheduleRanges, local: pd.DatetimeIndex) -> dict[str, Array]:
+def draw_schedule(rng: np.random.Generator, r: ScheduleRanges, building: Building, local: pd.DatetimeIndex) -> dict[str, Array]:
     """Draw a schedule of the kind buildings have: day types, start and stop, setback; sometimes changing from day to day."""
     day = (local.normalize() - local[0].normalize()).days.to_numpy()
     n_days = int(day.max()) + 1
@@ -206,8 +214,8 @@ def draw_schedule(rng: np.random.Generator, r: ScheduleRanges, local: pd.Datetim
     else:
         supply_now = supply[day]
     return {
-        "heating_setpoint": np.clip(heat, 14, 24),
-        "cooling_setpoint": np.clip(cool, 21, 32),
+        "heating_setpoint": np.clip(heat, *_bounds(building, "heating_setpoint")),
+        "cooling_setpoint": np.clip(cool, *_bounds(building, "cooling_setpoint")),
         "system_on": on,
         "outdoor_air_flow": air_now,
         "supply_air_temperature": supply_now,
@@ -226,8 +234,9 @@ def draw_odd(rng: np.random.Generator, r: ScheduleRanges, building: Building, n_
             t += length
         return out
 
-    heat = pieces(15, 23.5, rng.uniform(3, 24))
-    cool = np.maximum(pieces(21, 31, rng.uniform(3, 24)), heat + DEADBAND_K)
+    (heat_low, heat_high), (cool_low, cool_high) = (_bounds(building, f"{n}_setpoint") for n in ("heating", "cooling"))
+    heat = pieces(heat_low + 1, heat_high - 0.5, rng.uniform(3, 24))
+    cool = np.maximum(pieces(cool_low, cool_high - 1, rng.uniform(3, 24)), heat + DEADBAND_K)
     share_on = rng.uniform(0.25, 0.9)
     on = (pieces(0, 1, rng.uniform(2, 12)) < share_on).astype(float)
     air = pieces(-0.15 * r.outdoor_air_flow[1], r.outdoor_air_flow[1], rng.uniform(2, 24))
@@ -240,18 +249,22 @@ def draw_odd(rng: np.random.Generator, r: ScheduleRanges, building: Building, n_
     }
 
 
+def _bounds(building: Building, setting: str) -> Range:
+    return building.settings[setting].low, building.settings[setting].high
+
+
 def draw_occupancy(rng: np.random.Generator, r: OccupancyRanges, local: pd.DatetimeIndex) -> dict[str, Array]:
-    """Draw occupancy, lights and plugs: an office day shifted, scaled, made noisy from day to day; sometimes a quiet week."""
+    """Draw occupancy, lights and plugs: a usual day shifted, scaled, made noisy from day to day; sometimes a quiet week."""
     hour = local.hour.to_numpy().astype(float)
     day = (local.normalize() - local[0].normalize()).days.to_numpy()
     n_days = int(day.max()) + 1
     weekday = (local[0].day_of_week + np.arange(n_days)) % 7
-    begin = 8 + rng.uniform(*r.shift_hour) + 0.3 * rng.normal(size=n_days)
-    end = 17.5 + rng.uniform(*r.shift_hour) + 0.5 * rng.normal(size=n_days)
+    begin = r.day[0] + rng.uniform(*r.shift_hour) + 0.3 * rng.normal(size=n_days)
+    end = r.day[1] + rng.uniform(*r.shift_hour) + 0.5 * rng.normal(size=n_days)
     softness = rng.uniform(0.2, 1.0)
     present = 1 / (1 + np.exp(-(hour + 0.5 - begin[day]) / softness)) - 1 / (1 + np.exp(-(hour + 0.5 - end[day]) / softness))
     lunch = 1 - rng.uniform(0, 0.5) * (np.abs(hour + 0.5 - 12.5) < 0.6)
-    of_day = np.where(weekday == 5, rng.choice([0.0, 0.3, 0.5]), np.where(weekday == 6, rng.choice([0.0, 0.0, 0.2]), 1.0))
+    of_day = np.where(weekday == 5, rng.choice(r.saturday), np.where(weekday == 6, rng.choice(r.sunday), 1.0))
     of_day = of_day * np.clip(1 + 0.12 * rng.normal(size=n_days), 0, 1.2)
     of_day = np.where(rng.random(n_days) < 0.04, 0.0, of_day)  # closed days
     people = np.clip(rng.uniform(*r.level) * of_day[day] * present * lunch + 0.02 * rng.normal(size=len(hour)) * present, 0, 1)
