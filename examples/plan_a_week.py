@@ -11,7 +11,7 @@ from pathlib import Path
 
 from building.description import load_building
 from building.scenario import Scenario
-from calibration.calibrate import present
+from calibration.present import present
 from calibration.report import Calibration
 from models.runtime.bundle import load_bundle
 from models.runtime.session import OnnxPredictor

@@ -15,7 +15,8 @@ import pandas as pd
 from building.plan import Plan
 from building.predictor import Predictor
 from building.scenario import Scenario
-from calibration.calibrate import calibrate, present
+from calibration.calibrate import calibrate
+from calibration.present import present
 from calibration.report import Calibration
 from optim.choice import choose
 from optim.front import Front

@@ -137,7 +137,7 @@ def replan(
         hint = "A plan needs the recent past; wait for the readings of a day."
         raise TooFewDataError(what="the last fortnight", found=n_known, wanted=LEAST_MEASURED_H, hint=hint)
 
-    from calibration.calibrate import present
+    from calibration.present import present
     from calibration.report import Calibration
     from calibration.residual import site_spread, widen
     from optim.choice import choose

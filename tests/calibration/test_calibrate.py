@@ -17,8 +17,9 @@ import pytest
 from building.description import Building
 from building.errors import CalibrationRefusedError, IrregularTimeError, MissingColumnError, TooFewDataError, UnknownNameError
 from building.scenario import Scenario
-from calibration.calibrate import calibrate, present
+from calibration.calibrate import calibrate
 from calibration.linear import DAMPINGS
+from calibration.present import present
 from calibration.report import Calibration, text_report
 from calibration.search import Budget, Progress
 from simulation.rc import RcPredictor

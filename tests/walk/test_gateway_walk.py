@@ -15,7 +15,8 @@ import pytest
 from building.description import Building
 from building.plan import DEADBAND_K, Plan
 from building.scenario import Scenario
-from calibration.calibrate import calibrate, present
+from calibration.calibrate import calibrate
+from calibration.present import present
 from calibration.report import Calibration
 from calibration.search import Budget
 from models.runtime.bundle import Bundle
