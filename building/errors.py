@@ -38,6 +38,7 @@ SetwiseError
 ├── KeyReusedError                an idempotency key that stood for another request
 ├── ApiError                      what a service answered to service/client.py instead of what was asked
 ├── ServiceFailedError            the service of a demo or a test did not do what was asked
+├── NoAnswerError                 a what-if question that nobody could answer: too many ask, or what answers broke
 ├── JobOverlapError
 └── MissingExtraError             a verb of the program whose libraries are not installed
 
@@ -250,6 +251,10 @@ class ApiError(SetwiseError):
 
 class JobOverlapError(SetwiseError):
     sentence = "a {kind} job is already running since {since}; one at a time per kind."
+
+
+class NoAnswerError(SetwiseError):
+    sentence = "no answer: {reason}"
 
 
 class MissingExtraError(SetwiseError):

@@ -14,6 +14,7 @@ import json
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -26,7 +27,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -36,6 +37,7 @@ from building.errors import (
     BrokerError,
     JobOverlapError,
     KeyReusedError,
+    NoAnswerError,
     NotAuthorisedError,
     RoleTooLowError,
     ServiceFailedError,
@@ -56,13 +58,14 @@ from service.config import Config, Mode
 from service.guard import PRECEDENCE, Guarded, is_cooling_season
 from service.health import Part
 from service.metrics import metrics_text
-from service.operations import ENDS, leaving, valid_until
+from service.operations import ENDS, leaving, own_schedule, valid_until
 from service.orders import Told
 from service.points import Points, read_forecast
 from service.reference import reference_page
 from service.store import JobRecord, PlanRecord, SqlStore
 from service.store.acts import Acts, Override
 from service.web import Gate
+from service.what_if import Change, Question, front_plan
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +106,7 @@ class Sources:
     parts: Callable[[], Sequence[Part]] = tuple
     rows: Callable[[], Mapping[str, int]] = dict
     beat_age_s: Callable[[], float | None] = lambda: None
+    what_if: Callable[[Question], Mapping[str, Any]] = lambda _: {}
 
 
 # -- answers
@@ -171,6 +175,7 @@ class PlanAnswer(BaseModel):
     step_min: int
     stamps: list[datetime]
     settings: dict[str, Block]
+    own: dict[str, Block] = Field(description="the building's own schedule on the same stamps")
     meta: dict[str, Any] = Field(
         description="predicted objectives, those of the references, saving, reason, and where the forecast came from"
     )
@@ -194,6 +199,75 @@ class FrontAnswer(BaseModel):
     baseline: str
     tolerance: dict[str, float]
     meta: dict[str, Any]
+
+
+class FrontPlan(BaseModel):
+    """The plan behind a point of the front."""
+
+    point: int
+    values: dict[str, float]
+    is_feasible: bool
+    is_chosen: bool
+    start: datetime
+    end: datetime
+    step_min: int
+    stamps: list[datetime]
+    settings: dict[str, Block]
+    own: dict[str, Block] = Field(description="the building's own schedule on the same stamps")
+
+
+Shift = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
+
+
+class ChangeIn(BaseModel):
+    """A setting over some hours: at a `value`, or `by` so much above (below) what it would be there."""
+
+    setting: str = Field(max_length=200, examples=["heating_setpoint"])
+    start: datetime | None = Field(default=None, description="from this hour on; the first hour when left out")
+    end: datetime | None = Field(default=None, description="up to, not with, this instant; the end of the week when left out")
+    value: Shift | None = Field(default=None, description="inside unit, within the bounds of the setting", examples=[20.0])
+    by: Shift | None = Field(default=None, description="inside unit; what leaves the bounds is held at them", examples=[None])
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> ChangeIn:
+        if (self.value is None) == (self.by is None):
+            raise ValueError("give either value or by")
+        return self
+
+
+class WhatIfIn(BaseModel):
+    """Changes to a week."""
+
+    base: Literal["own", "plan", "front"] = Field(
+        description="what is changed: the own schedule, the plan in force, or a point of the newest front"
+    )
+    point: int | None = Field(default=None, ge=0, le=1000, description="of the front; for base front")
+    changes: list[ChangeIn] = Field(default=[], max_length=500)
+
+
+class WeekAnswer(BaseModel):
+    """A week as predicted."""
+
+    figures: dict[str, float] = Field(description="objectives, least is best")
+    settings: dict[str, Block]
+    hourly: dict[str, Block] = Field(description="coldest_zone, warmest_zone, worst_co2, hvac_power")
+
+
+class WhatIfAnswer(BaseModel):
+    """The coming week under other settings, beside the own schedule's and the plan's."""
+
+    stamps: list[datetime]
+    own: WeekAnswer
+    plan: WeekAnswer | None = Field(description="null while no plan is in force")
+    asked: WeekAnswer = Field(description="with the settings as the guard would let them out")
+    units: dict[str, str] = Field(description="of the figures")
+    low: list[float] = Field(description="comfort band, degC")
+    high: list[float]
+    is_occupied: list[bool]
+    notes: list[str] = Field(description="what the guard would change and why; hours that the base does not cover")
+    calibrated: datetime | None = Field(description="the calibration it stands on; null: default parameters, take it as a sketch")
+    forecast: dict[str, str] = Field(description="by input, where the coming week comes from")
+    seconds: float = Field(description="how long the answer took")
 
 
 class CalibrationAnswer(BaseModel):
@@ -465,6 +539,7 @@ _WHAT_TO_DO: dict[type[SetwiseError], tuple[int, str]] = {
     RoleTooLowError: (403, "Ask an admin for a token of that role."),
     NotAuthorisedError: (401, "Send the header 'Authorization: Bearer <token>'."),
     KeyReusedError: (422, "Take a new key for each new request."),
+    NoAnswerError: (503, "Ask again; a fresh process answers, which takes some seconds. Ask less often, or look at the log."),
     JobOverlapError: (409, "Wait until it is done (/v1/jobs), then ask again."),
     UnknownNameError: (404, "Take a name from /v1/points."),
     StoreError: (503, "Look at the disk and the database; the service goes on by itself."),
@@ -481,6 +556,8 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "the store or the broker does not answer"},
 }
 _OVERLAP: dict[int | str, dict[str, Any]] = {**_ERRORS, 409: {"model": Problem, "description": "one is running already"}}
+_UNANSWERED: dict[int | str, dict[str, Any]] = {**_ERRORS, 503: {"model": Problem, "description": "nobody could answer now"}}
+HOURLY_UNITS = {"coldest_zone": "degC", "warmest_zone": "degC", "worst_co2": "ppm", "hvac_power": "W"}
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
@@ -727,7 +804,12 @@ def create_api(sources: Sources) -> FastAPI:
         newest = [record] if record is not None else store.plans(limit=1)
         if not newest:
             raise NotYetError("there is no plan yet.", "Ask for one: POST /v1/plans.")
-        return _plan(newest[0], building, is_in_force=record is not None)
+        return _plan(newest[0], building, own_on(pd.DatetimeIndex(newest[0].plan.frame.index)), is_in_force=record is not None)
+
+    def own_on(index: pd.DatetimeIndex) -> pd.DataFrame:
+        profile = own_schedule(building, store.last_calibration(is_accepted=True))
+        whole = profile.unroll(index, building.site.time_zone)
+        return whole[[n for n in building.settings.names if n in whole]]
 
     @api.get("/v1/front", **open_to("viewer", "decisions"))
     def front() -> FrontAnswer:
@@ -736,6 +818,46 @@ def create_api(sources: Sources) -> FastAPI:
         if record is None:
             raise NotYetError("there is no front yet.", "Ask for a plan: POST /v1/plans.")
         return _front(record.data, record.made)
+
+    @api.get("/v1/front/{point}", **open_to("viewer", "decisions"))
+    def front_point(point: Annotated[int, Path(ge=0, le=1000)]) -> FrontPlan:
+        """The plan behind a point of the last search's front, by its place in `points` of /v1/front."""
+        frame, record = front_plan(store, point), store.last_front()
+        if record is None:
+            raise NotYetError("there is no front yet.", "Ask for a plan: POST /v1/plans.")
+        found = _front(record.data, record.made).points[point]
+        step = frame.index[1] - frame.index[0]
+        return FrontPlan(
+            point=point,
+            **found.model_dump(),
+            start=frame.index[0],
+            end=frame.index[-1] + step,
+            step_min=int(step / pd.Timedelta(minutes=1)),
+            stamps=list(frame.index),
+            settings=_blocks(frame, building),
+            own=_blocks(own_on(pd.DatetimeIndex(frame.index)), building),
+        )
+
+    @api.post("/v1/what-if", **open_to("viewer", "decisions", _UNANSWERED))
+    def what_if(body: WhatIfIn) -> WhatIfAnswer:
+        """The coming week under other settings, from the metamodel, in under a second once it is warm. Changes nothing."""
+        began_s = time.monotonic()
+        changes = tuple(
+            Change(c.setting, None if c.start is None else _utc(c.start), None if c.end is None else _utc(c.end), c.value, c.by)
+            for c in body.changes
+        )
+        said = sources.what_if(Question(body.base, changes, body.point))
+        weeks = {
+            name: WeekAnswer(
+                figures=week["figures"],
+                settings={n: Block(unit=building.settings[n].quantity.unit, values=v) for n, v in week["settings"].items()},
+                hourly={n: Block(unit=HOURLY_UNITS[n], values=v) for n, v in week["hourly"].items()},
+            )
+            for name, week in said["weeks"].items()
+        }
+        rest = {k: v for k, v in said.items() if k != "weeks"}
+        seconds = round(time.monotonic() - began_s, 3)
+        return WhatIfAnswer(own=weeks["own"], plan=weeks.get("plan"), asked=weeks["asked"], seconds=seconds, **rest)
 
     @api.get("/v1/calibration", **open_to("viewer", "building"))
     def calibration() -> Calibrations:
@@ -1158,7 +1280,12 @@ def _calibration(record: Any) -> CalibrationAnswer | None:
     return None if record is None else CalibrationAnswer(made=record.made, state=record.state, calibration=record.data)
 
 
-def _plan(record: PlanRecord, building: Building, is_in_force: bool) -> PlanAnswer:
+def _blocks(frame: pd.DataFrame, building: Building) -> dict[str, Block]:
+    """Return a frame of settings as blocks with their units."""
+    return {str(n): Block(unit=building.settings[str(n)].quantity.unit, values=_gaps(frame[n])) for n in frame.columns}
+
+
+def _plan(record: PlanRecord, building: Building, own: pd.DataFrame, is_in_force: bool) -> PlanAnswer:
     plan = record.plan
     return PlanAnswer(
         id=record.id,
@@ -1170,9 +1297,8 @@ def _plan(record: PlanRecord, building: Building, is_in_force: bool) -> PlanAnsw
         end=plan.end,
         step_min=plan.step_min,
         stamps=list(plan.frame.index),
-        settings={
-            str(n): Block(unit=building.settings[str(n)].quantity.unit, values=_gaps(plan.frame[n])) for n in plan.frame.columns
-        },
+        settings=_blocks(plan.frame, building),
+        own=_blocks(own, building),
         meta=dict(plan.meta),
     )
 

@@ -43,6 +43,7 @@ from service.publish import Publisher
 from service.store import SqlStore
 from service.store.acts import Acts
 from service.web import Hasty
+from service.what_if import Answering
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ class Service:
             self.store,
             self.clock,
         )
+        self.answering = Answering(config, open_predictor)
         self.link = MqttLink(config.mqtt, self.building.name, self.points.subscriptions + self._clock_topics(), self._heard)
         heartbeat = f"{config.mqtt.root}/{self.building.name}/heartbeat"
         self.publisher = Publisher(self.points, self.store, self.link, self.clock, config.publish, heartbeat)
@@ -142,6 +144,7 @@ class Service:
             self._thread.join(10)
         self.publisher.release(is_only_retained=True)
         self.jobs.stop()
+        self.answering.stop()
         self.link.stop()
         self.ingest.stop()
         self.store.close()
@@ -163,6 +166,7 @@ class Service:
             parts=self.parts,
             rows=self.rows,
             beat_age_s=lambda: None if self._beat_s is None else time.monotonic() - self._beat_s,
+            what_if=lambda question: self.answering.ask(self.clock.now(), question),
         )
 
     def parts(self) -> list[Part]:

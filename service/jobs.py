@@ -228,7 +228,7 @@ def _await_result(process: Any, receiver: Connection, words: Connection, kind: K
     listening: list[Any] = [receiver, words, process.sentinel]
     while message is None and not killed:
         ready = wait(listening, timeout=max(0.0, min(_LOOK_S, deadline_s - time.monotonic())))
-        peak_mb = max(peak_mb, _resident_mb(process.pid))
+        peak_mb = max(peak_mb, resident_mb(process.pid))
         if words in ready:
             said = _read(words)
             tail = (tail + said)[-_TAIL_BYTES:]
@@ -269,7 +269,8 @@ def _read(words: Connection) -> bytes:
         return b""
 
 
-def _resident_mb(pid: int) -> float:
+def resident_mb(pid: int) -> float:
+    """Return the resident memory of a process [MB]; 0 once it is gone."""
     try:
         return float(psutil.Process(pid).memory_info().rss) / 1e6
     except psutil.Error:
@@ -282,7 +283,7 @@ def _child(sender: Connection, mouth: Connection, body: Callable[..., Mapping[st
         os.dup2(mouth.fileno(), descriptor)
     faulthandler.enable()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    _end_with_parent()
+    end_with_parent()
     with contextlib.suppress(OSError):
         os.nice(10)  # setpoints and readings go first
     try:
@@ -295,7 +296,7 @@ def _child(sender: Connection, mouth: Connection, body: Callable[..., Mapping[st
     sender.close()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this child when its service is gone, even by kill -9: nobody would take its result."""
     parent = multiprocessing.parent_process()
     if parent is None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,16 +23,24 @@ from building.predictor import Predictor
 from building.scenario import Scenario
 from building.timeline import WARM_UP_H
 from building.variables import Role
+from calibration.residual import Correction
 from service.config import Config, PublishSection
-from service.forecast import expected_inputs, measured_series, past_inputs
+from service.forecast import Series, expected_inputs, measured_series, past_inputs
 from service.guard import Guarded, Moment, guard, is_cooling_season, observe
 from service.orders import Order, Told
 from service.store import DocumentRecord, SqlStore, Store
+
+if TYPE_CHECKING:
+    from calibration.search import Budget
 
 ENDS = (".low", ".high")
 """Under `<output>.low` and `<output>.high` the ends of a prediction's interval are kept beside it."""
 LEAST_MEASURED_H = 24
 """Hours with outdoor temperature that the last fortnight must have before a plan is searched at all."""
+
+FRONT_PLANS = "front_plans"
+"""Under this name the store keeps the plans of the newest front: ``made``, ``settings``, ``start``, ``step_min`` and ``values``,
+shape (points, steps, settings). Only of the newest: they are nearly all of a front's size."""
 
 NOTHING_TOLD = Told(Order("auto"))
 """Nobody confirmed, held or changed anything."""
@@ -74,7 +82,81 @@ def planning_job(config: Config, now: pd.Timestamp, open_predictor: OpenPredicto
         store.close()
 
 
-def recalibrate(store: Store, building: Building, predictor: Predictor, config: Config, now: pd.Timestamp) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Situation:
+    """What any plan of the coming days stands on: what was measured, what is expected, and the calibration that explains both.
+
+    Attributes:
+        start: first hour planned.
+        calibration: the one in force, or None: default parameters.
+        own: the building's own schedule.
+        measured: hourly, as measured, with its gaps.
+        past: the same, its inputs made whole.
+        future: expected weather and occupancy, settings by the own schedule.
+        before: the past as a scenario; the last hours of it are `last`, which a search is given.
+        after: the future as a scenario.
+        correct: how the last errors go on into the forecast; None without a calibration.
+    """
+
+    start: pd.Timestamp
+    calibration: DocumentRecord | None
+    own: WeekProfile
+    measured: Series
+    past: Series
+    future: Series
+    before: Scenario
+    after: Scenario
+    correct: Correction | None
+
+    @property
+    def last(self) -> Scenario:
+        """The week before `start`."""
+        return self.before.between(self.start - pd.Timedelta(hours=WARM_UP_H), self.start)
+
+
+def situation(store: Store, building: Building, predictor: Predictor, config: Config, now: pd.Timestamp) -> Situation:
+    """Gather what the planning of the coming days stands on.
+
+    Raises:
+        TooFewDataError: less than a day of weather measured, or a weather variable that nobody measures.
+    """
+    start = now.floor("h")
+    horizon = pd.date_range(start, periods=config.jobs.horizon_h, freq="h")
+    measured = measured_series(store, building, predictor.outputs, start - pd.Timedelta(hours=config.jobs.history_h), start)
+    n_known = int(measured.frame["outdoor_air_temperature"].iloc[-2 * WARM_UP_H :].notna().sum())
+    if n_known < LEAST_MEASURED_H:
+        hint = "A plan needs the recent past; wait for the readings of a day."
+        raise TooFewDataError(what="the last fortnight", found=n_known, wanted=LEAST_MEASURED_H, hint=hint)
+
+    from calibration.present import present
+    from calibration.report import Calibration
+
+    record = store.last_calibration(is_accepted=True)
+    own = own_schedule(building, record)
+    past = past_inputs(measured, building, own, predictor.inputs)
+    future = expected_inputs(
+        store, measured.frame, past.frame, building, own, predictor.inputs, start, config.jobs.horizon_h, at=now
+    )
+    recent = past.frame.iloc[-2 * WARM_UP_H :]
+    if record is None:
+        parameters = building.parameter_space.defaults()
+        before, correct = Scenario.from_frame(predictor.inputs, recent, parameters), None
+    else:
+        calibration = Calibration.from_dict(record.data)
+        parameters = dict(calibration.parameters)
+        before, correct = present(predictor, calibration, recent, horizon, building.site.time_zone)
+    after = Scenario.from_frame(predictor.inputs, future.frame, parameters)
+    return Situation(start, record, own, measured, past, future, before, after, correct)
+
+
+def recalibrate(
+    store: Store,
+    building: Building,
+    predictor: Predictor,
+    config: Config,
+    now: pd.Timestamp,
+    budget: Budget | None = None,
+) -> dict[str, Any]:
     """Fit the predictor to what was measured up to `now`.
 
     Args:
@@ -83,6 +165,7 @@ def recalibrate(store: Store, building: Building, predictor: Predictor, config: 
         predictor: what is fitted.
         config: history and seed.
         now: the last whole hour before it is the last used.
+        budget: of the search; the usual one when None.
 
     Returns:
         ``made`` and ``calibration`` (`Calibration.to_dict`), accepted or refused.
@@ -91,6 +174,7 @@ def recalibrate(store: Store, building: Building, predictor: Predictor, config: 
         TooFewDataError, MissingColumnError: see `calibration.calibrate.calibrate`.
     """
     from calibration.calibrate import calibrate
+    from calibration.search import USUAL_BUDGET
 
     end = now.floor("h")
     measured = measured_series(store, building, predictor.outputs, end - pd.Timedelta(hours=config.jobs.history_h), end)
@@ -99,7 +183,15 @@ def recalibrate(store: Store, building: Building, predictor: Predictor, config: 
     former = store.last_calibration(is_accepted=True)
     space = building.parameter_space.only(*(n for n in building.parameter_space.names if n in predictor.inputs))
     known = {} if former is None else {n: v for n, v in former.data["parameters"].items() if n in space.names}
-    found = calibrate(predictor, frame, space, seed=config.jobs.seed, time_zone=building.site.time_zone, start=known)
+    found = calibrate(
+        predictor,
+        frame,
+        space,
+        seed=config.jobs.seed,
+        time_zone=building.site.time_zone,
+        start=known,
+        budget=budget or USUAL_BUDGET,
+    )
     return {"made": now, "calibration": {**found.to_dict(), "stand_ins": measured.sources}}
 
 
@@ -123,48 +215,26 @@ def replan(
         n_plans, generations: size of the search.
 
     Returns:
-        ``plan`` (`Plan.to_dict`); ``front`` (`Front.to_dict` without the plans, with ``chosen`` and ``units``); ``predicted``, a
-        frame of the outputs over the last measured week and under the chosen plan, with the ends of their intervals (`ENDS`).
+        ``plan`` (`Plan.to_dict`); ``front`` (`Front.to_dict` without the plans, with ``chosen`` and ``units``); ``front_plans``
+        (the plans of the front's points, see `FRONT_PLANS`); ``predicted``, a frame of the outputs over the last measured
+        week and under the chosen plan, with the ends of their intervals (`ENDS`).
 
     Raises:
-        TooFewDataError: less than a day of weather measured, or a weather variable that nobody measures.
+        TooFewDataError: see `situation`.
     """
-    start = now.floor("h")
-    horizon = pd.date_range(start, periods=config.jobs.horizon_h, freq="h")
-    measured = measured_series(store, building, predictor.outputs, start - pd.Timedelta(hours=config.jobs.history_h), start)
-    n_known = int(measured.frame["outdoor_air_temperature"].iloc[-2 * WARM_UP_H :].notna().sum())
-    if n_known < LEAST_MEASURED_H:
-        hint = "A plan needs the recent past; wait for the readings of a day."
-        raise TooFewDataError(what="the last fortnight", found=n_known, wanted=LEAST_MEASURED_H, hint=hint)
-
-    from calibration.present import present
-    from calibration.report import Calibration
     from calibration.residual import site_spread, widen
     from optim.choice import choose
     from optim.objectives import UNITS
     from optim.search import search
 
-    record = store.last_calibration(is_accepted=True)
-    calibration = None if record is None else Calibration.from_dict(record.data)
-    own = own_schedule(building, record)
-    bounds = predictor.inputs
-    past = past_inputs(measured, building, own, bounds)
-    future = expected_inputs(store, measured.frame, past.frame, building, own, bounds, start, config.jobs.horizon_h, at=now)
-    recent = past.frame.iloc[-2 * WARM_UP_H :]
-    if calibration is None:
-        parameters = building.parameter_space.defaults()
-        before, correct = Scenario.from_frame(predictor.inputs, recent, parameters), None
-    else:
-        parameters = dict(calibration.parameters)
-        before, correct = present(predictor, calibration, recent, horizon, building.site.time_zone)
-    after = Scenario.from_frame(predictor.inputs, future.frame, parameters)
-
+    present_day = situation(store, building, predictor, config, now)
+    measured, past, future = present_day.measured, present_day.past, present_day.future
+    before, after, correct, record = present_day.before, present_day.after, present_day.correct, present_day.calibration
     former = store.plan_in_force(now)
-    last = before.between(start - pd.Timedelta(hours=WARM_UP_H), start)
     front = search(
         predictor,
         building,
-        last,
+        present_day.last,
         after,
         seed=config.jobs.seed,
         n_plans=n_plans,
@@ -206,7 +276,9 @@ def replan(
     data = {k: v for k, v in front.to_dict().items() if k not in ("plans", "vectors")}
     data["references"] = {name: {"values": r["values"], "note": r["note"]} for name, r in data["references"].items()}
     chosen = {"chosen": same[0] if same else None, "units": {n: UNITS.get(n, "") for n in front.objectives}}
-    return {"made": now, "plan": plan.to_dict(), "front": {**data, **chosen}, "predicted": predicted}
+    plans = {"settings": list(front.settings), "start": front.start.isoformat(), "step_min": front.step_min}
+    plans["values"] = np.round(front.plans_nts, 3).tolist()
+    return {"made": now, "plan": plan.to_dict(), "front": {**data, **chosen}, "front_plans": plans, "predicted": predicted}
 
 
 def around(predictor: Predictor, y_to: NDArray[np.float64], x_ti: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
@@ -304,6 +376,7 @@ def enter_plan(store: Store, job: int, result: Mapping[str, Any], now: pd.Timest
     missing = predicted[predicted.index < start].where(known.isna().to_numpy())
     with store.transaction():
         store.add_front(_plain(result["front"]), made)
+        store.put(FRONT_PLANS, {"made": made.isoformat(), **result["front_plans"]})
         store.add_plan(plan, made)
         store.add_forecast(pd.concat([missing, predicted[predicted.index >= start]]), made)
         store.end_job(job, "done", now, str(plan.meta.get("reason", "")))

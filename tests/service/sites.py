@@ -1,4 +1,5 @@
-"""Sites to test the service on: four weeks lived by the two-node building, as readings; and the same dressed up as the office."""
+"""Sites to test the service on: four weeks lived by the two-node building, as readings; the same dressed up as the office; and an
+office whole: measured in EnergyPlus (examples/measured.csv), calibrated and planned by the shipped bundle."""
 
 from __future__ import annotations
 
@@ -10,12 +11,18 @@ import pandas as pd
 from building.description import Building, load_building
 from building.scenario import Scenario
 from building.variables import Role
+from calibration.search import Budget
+from service import operations
 from service.config import Config, load_config
 from service.store import Reading, Store
 from simulation.rc import RcPredictor
 
 NOW = pd.Timestamp("2026-02-02T15:10Z")  # Monday, 09:10 in Chicago
 HISTORY_H = 672
+OFFICE_NOW = pd.Timestamp("2026-03-03T16:10Z")  # Tuesday, 10:10 in Chicago; examples/measured.csv goes on for 14 hours
+ROOT = Path(__file__).parent.parent.parent
+QUICK = Budget(population=12, max_evaluations=240, max_restarts=0)
+"""A calibration good enough to look at."""
 
 
 def open_rc(_config: Config) -> RcPredictor:
@@ -108,3 +115,33 @@ def as_office(frame: pd.DataFrame, office: Building, seed: int = 2) -> pd.DataFr
 def fill(store: Store, frame: pd.DataFrame) -> None:
     """Put a frame into a store as readings."""
     store.add_readings([Reading(str(c), t, float(v), t) for c in frame for t, v in frame[c].items() if np.isfinite(v)])
+
+
+def office_config(folder: Path, **environ: str) -> Config:
+    """Return a configuration of the medium office in `folder`, with the shipped bundle; the broker's port is closed."""
+    never = {f"SETWISE_JOBS__{job}": "never" for job in ("CALIBRATION", "PLAN", "COMPACTION", "BACKUP")}
+    told = {
+        "SETWISE_BUILDING__BUNDLE": str(ROOT / "bundles" / "medium_office"),
+        "SETWISE_STORE__URL": f"sqlite:///{folder / 'setwise.db'}",
+        "SETWISE_STORE__BACKUPS": str(folder / "backups"),
+        "SETWISE_API__TOKEN_FILE": str(folder / "token"),
+        "SETWISE_API__PORT": "0",
+        "SETWISE_MQTT__PORT": "9",
+    }
+    return load_config(None, told | never | {f"SETWISE_{k.upper()}": v for k, v in environ.items()})
+
+
+def furnish(store: Store, config: Config, budget: Budget = QUICK, n_plans: int = 30, generations: int = 8) -> None:
+    """Make an office of a store as it is after four weeks: readings, a forecast, a calibration, a plan."""
+    building, predictor = load_building("medium_office"), operations.open_bundle(config)
+    measured, week = (
+        pd.read_csv(ROOT / "examples" / name, index_col="time", parse_dates=True) for name in ("measured.csv", "week.csv")
+    )
+    hours = pd.DatetimeIndex(measured.index)
+    fill(store, measured[hours <= OFFICE_NOW])
+    coming = pd.concat([measured.loc[hours > OFFICE_NOW, list(week)].interpolate(limit_direction="both"), week])
+    store.add_forecast(coming, OFFICE_NOW - pd.Timedelta(hours=9))
+    fitted = operations.recalibrate(store, building, predictor, config, OFFICE_NOW - pd.Timedelta(hours=8), budget)
+    operations.enter_calibration(store, store.start_job("calibration", OFFICE_NOW), fitted, OFFICE_NOW)
+    planned = operations.replan(store, building, predictor, config, OFFICE_NOW - pd.Timedelta(hours=7), n_plans, generations)
+    operations.enter_plan(store, store.start_job("plan", OFFICE_NOW), planned, OFFICE_NOW)
