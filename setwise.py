@@ -775,7 +775,76 @@ def opened_store(url: str) -> Iterator[SqlStore]:
         store.close()
 
 
+@verb(
+    "setwise savings --config service.toml",
+    option("--csv", type=Path, help="a daily CSV instead of the store: date, then energy_kwh, outdoor_air_temperature, side"),
+    option(
+        "--method",
+        choices=("switchback", "before_after"),
+        default="switchback",
+        help="what the sides plan and own of the CSV are: a trial, or after and before (%(default)s)",
+    ),
+    CONFIG,
+)
+def savings(a: argparse.Namespace) -> Answer:
+    """Say what was saved, with its interval: of the service's switchback trial, else before and after; or of a daily CSV.
+
+    A CSV has one line per local day: ``day,energy_kwh,outdoor_air_temperature,side``, with side plan or own. A day without energy
+    or temperature is left out. Exit code 1 while there are not days enough.
+    """
+    from service.config import load_config
+    from service.savings import judged, report
+
+    config = load_config(a.config)
+    if a.csv is not None:
+        found = {"energy": str(a.csv), **judged(read_days(a.csv), a.method, config.savings.confidence)}
+    else:
+        import pandas as pd
+
+        from building.description import load_building
+
+        with opened_store(config.store.url.get_secret_value()) as store:
+            found = report(store, load_building(config.building.name), config, pd.Timestamp.now(tz="UTC"))
+    text = f"{found['said']}\n{found['source']}\nEnergy: {found['energy']}."
+    columns = ("side", "days", "energy_kwh", "outdoor_air_temperature", "discomfort", "co2_excess", "co2")
+    arms = [(side, found[f"n_{side}"], *(found["arms"][side][c] for c in columns[2:])) for side in ("own", "plan")]
+    tables = [Table("means_of_a_day", columns, arms)]
+    if found["left_out"]:
+        tables.append(Table("left_out", ("days", "why"), [(n, why) for why, n in found["left_out"].items()]))
+    facts = {
+        k: found[k] for k in ("method", "saving", "low", "high", "saved_kwh", "n_own", "n_plan", "is_shown", "is_model_based")
+    }
+    return Answer(facts, tables, text=text, details={"report": found}, is_good=found["is_enough"])
+
+
 # ------------------------------------------------------------------------------------------------------------------ reading
+
+
+def read_days(path: Path) -> pd.DataFrame:
+    """Read a daily CSV of a trial: first column local dates, then ``energy_kwh``, ``outdoor_air_temperature`` and ``side``.
+
+    Raises:
+        BadSeriesError: not such a file, a side that is neither plan nor own, or a day twice. NotFiniteError: text as a number.
+    """
+    import pandas as pd
+
+    from building.checks import as_numbers
+
+    numbers = ["energy_kwh", "outdoor_air_temperature"]
+    try:
+        frame = pd.read_csv(path, index_col=0)
+        frame.index = pd.to_datetime(frame.index, format="ISO8601").date
+    except (ValueError, TypeError, AttributeError) as e:
+        raise BadSeriesError(what=path, reason=f"not a CSV with a date per line ({str(e).strip()}).") from e
+    missing = [c for c in (*numbers, "side") if c not in frame.columns]
+    if missing:
+        raise BadSeriesError(what=path, reason=f"it has no column {', '.join(missing)}.")
+    strange = frame[~frame["side"].isin(["plan", "own"])]
+    if len(strange):
+        raise BadSeriesError(what=path, reason=f"side of {strange.index[0]} is '{strange['side'].iloc[0]}'; wanted: plan or own.")
+    if frame.index.has_duplicates:
+        raise BadSeriesError(what=path, reason=f"{frame.index[frame.index.duplicated()][0]} stands there twice.")
+    return as_numbers(frame, numbers, str(path)).assign(side=frame["side"])
 
 
 def read_frame(path: Path) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""How much did it really save? A switchback trial and its savings, with the uncertainty of ASHRAE Guideline 14.
+"""How much did it really save? A switchback trial or a before and after, with the uncertainty of ASHRAE Guideline 14.
 
 Days (or weeks) under the optimised plan alternate with days under the building's own schedule, so that weather, season and
 habits fall on both sides. Savings are IPMVP option C: adjusted baseline - reported use, the baseline fitted on the own days
@@ -68,28 +68,32 @@ class Savings:
         reported_kwh: what was used.
         saving: share of the baseline.
         uncertainty: half width of the interval of `saving` at `confidence`, share of the baseline.
+        uncertainty_68: the same at 68 %, the confidence of Guideline 14's criterion.
         confidence: two-sided.
         cv_rmse: of the baseline on the own days, share.
         n_own, n_plan: days.
+        expected_kwh: by day used, on either side, what the baseline says of it.
     """
 
     baseline_kwh: float
     reported_kwh: float
     saving: float
     uncertainty: float
+    uncertainty_68: float
     confidence: float
     cv_rmse: float
     n_own: int
     n_plan: int
+    expected_kwh: dict[date, float]
 
     @property
     def is_shown(self) -> bool:
         """Whether the uncertainty is at most half the saving, what Guideline 14-2014 (4.2.11) asks for at 68 % confidence."""
-        return self.saving > 0 and self.uncertainty <= 0.5 * self.saving
+        return self.saving > 0 and self.uncertainty_68 <= 0.5 * self.saving
 
 
 def savings(daily: pd.DataFrame, confidence: float = 0.68) -> Savings:
-    """Return the savings of a switchback trial.
+    """Return the savings of the plan's days against the own days, of a switchback trial or before and after.
 
     Baseline by least squares on the own days: E = b0 + b1 max(0, 15 - T) + b2 max(0, T - 18) + b3 [weekend]; a term that is
     the same on all own days is left out. Plan days colder or warmer than every own day are left out: there the baseline would
@@ -97,7 +101,9 @@ def savings(daily: pd.DataFrame, confidence: float = 0.68) -> Savings:
 
         t 1.26 CV(RMSE) sqrt(n/n' (1 + 2/n') 1/m),   n' = n (1 - rho) / (1 + rho)
 
-    with n own days, m plan days and rho the lag-one autocorrelation of the baseline's errors.
+    with n own days, m plan days and rho the lag-one autocorrelation of the baseline's errors. It takes m to be about n; with many
+    more plan days what stays is how well the baseline itself is known. So the interval is the larger of that and the prediction
+    interval of least squares for the sum over the plan's days, v' (X'X)^-1 v n/n' + m, v the sum of their rows.
 
     Args:
         daily: one row per day, index of dates; columns ``energy_kwh``, ``outdoor_air_temperature`` (daily mean), ``side``
@@ -114,8 +120,8 @@ def savings(daily: pd.DataFrame, confidence: float = 0.68) -> Savings:
         plan = plan[plan["outdoor_air_temperature"].between(seen.min(), seen.max())]
     for side, days in (("own", own), ("plan", plan)):
         if len(days) < LEAST_DAYS:
-            hint = f"These are the {side} days of the trial, 24 h each; run it longer."
-            raise TooFewDataError(what="a switchback trial", found=24.0 * len(days), wanted=24.0 * LEAST_DAYS, hint=hint)
+            hint = f"These are the {side} days, 24 h each; go on for longer."
+            raise TooFewDataError(what="a saving", found=24.0 * len(days), wanted=24.0 * LEAST_DAYS, hint=hint)
     terms, asked = _terms(own), _terms(plan)
     kept = np.concatenate([[True], np.ptp(terms[:, 1:], axis=0) > 0])
     energy = own["energy_kwh"].to_numpy(dtype=float)
@@ -126,18 +132,32 @@ def savings(daily: pd.DataFrame, confidence: float = 0.68) -> Savings:
     power = float((errors**2).sum())
     rho = float(np.clip((errors[1:] * errors[:-1]).sum() / power, 0.0, 0.9)) if power > 0 else 0.0
     effective = n * (1 - rho) / (1 + rho)
-    t = student_t(0.5 + confidence / 2, max(effective - p, 1.0))
     baseline = float((asked[:, kept] @ coefficients).sum())
     reported = float(plan["energy_kwh"].sum())
+    v = asked[:, kept].sum(axis=0)
+    spread = (
+        cv
+        * energy.mean()
+        / baseline
+        * math.sqrt(float(v @ np.linalg.pinv(terms[:, kept].T @ terms[:, kept]) @ v) * n / effective + m)
+    )
+    one = max(1.26 * cv * math.sqrt(n / effective * (1 + 2 / effective) / m), spread)
+
+    def half_width(at: float) -> float:
+        return float(student_t(0.5 + at / 2, max(effective - p, 1.0)) * one)
+
+    used = pd.concat([own, plan])
     return Savings(
         baseline_kwh=baseline,
         reported_kwh=reported,
         saving=(baseline - reported) / baseline,
-        uncertainty=t * 1.26 * cv * math.sqrt(n / effective * (1 + 2 / effective) / m),
+        uncertainty=half_width(confidence),
+        uncertainty_68=half_width(0.68),
         confidence=confidence,
         cv_rmse=cv,
         n_own=n,
         n_plan=m,
+        expected_kwh=dict(zip(used.index, (_terms(used)[:, kept] @ coefficients).tolist(), strict=True)),
     )
 
 

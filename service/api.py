@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from importlib.resources import files
 from typing import Annotated, Any, Literal, cast
 
@@ -49,7 +49,7 @@ from building.errors import (
 )
 from building.indices.comfort import comfort_band, is_occupied
 from building.variables import Role, Variable
-from service import orders
+from service import orders, savings
 from service.access import Attempts, Caller, Token, create_token, revoke_token, tokens, who_is
 from service.access import Role as Rank
 from service.audit import AuditLog
@@ -480,6 +480,78 @@ class AuditAnswer(BaseModel):
     )
     faults: list[str] | None = Field(description="what a look over the whole log found; null when it was not asked for")
     entries: list[AuditEntry]
+
+
+class TrialNow(BaseModel):
+    """The switchback trial as configured, and where it stands."""
+
+    block: Literal["day", "week"]
+    start: date
+    end: date = Field(description="last day")
+    seed: int
+    washout_h: int
+    state: Literal["to come", "running", "over"]
+    today: Literal["plan", "own"] | None
+    day: int | None = Field(description="of the trial, from 1")
+    n_days: int
+
+
+class Arm(BaseModel):
+    """Means over the days of one side; null where nothing was measured."""
+
+    energy_kwh: float | None = Field(description="a day")
+    outdoor_air_temperature: float | None = Field(description="degC")
+    discomfort: float | None = Field(description="K.h per zone and day outside the comfort band, people present")
+    co2_excess: float | None = Field(description="ppm.h per zone and day over the CO2 limit, people present")
+    co2: float | None = Field(description="ppm, people present")
+
+
+class SavingsDay(BaseModel):
+    """One local day."""
+
+    day: date
+    side: Literal["plan", "own"] | None
+    energy_kwh: float | None
+    expected_kwh: float | None = Field(description="what the baseline says of this day; null where it was not used")
+    outdoor_air_temperature: float | None
+    left_out: str | None = Field(description="why the day does not count; null where it does")
+
+
+class SavingsReport(BaseModel):
+    """What was saved, with its uncertainty; figures are null until there are days enough."""
+
+    made: datetime
+    method: Literal["switchback", "before_after"]
+    is_model_based: bool = Field(description="true without a trial: what else changed since counts as saving")
+    source: str = Field(description="the method, and where it is from")
+    said: str = Field(description="the whole in a sentence")
+    energy: str = Field(description="what the energy is made of")
+    is_enough: bool = Field(description="whether both sides have `least_days`")
+    n_own: int
+    n_plan: int
+    least_days: int
+    confidence: float
+    baseline_kwh: float | None = Field(description="what the plan's days would have used under the own schedule")
+    reported_kwh: float | None
+    saved_kwh: float | None
+    saved_low_kwh: float | None
+    saved_high_kwh: float | None
+    saving: float | None = Field(description="share of the baseline, 0..1; negative where more was used")
+    low: float | None
+    high: float | None
+    cv_rmse: float | None = Field(description="of the baseline on the own days")
+    is_shown: bool | None = Field(description="Guideline 14: the 68 % uncertainty is at most half the saving")
+    arms: dict[str, Arm]
+    left_out: dict[str, int] = Field(description="by reason, how many days")
+    days: list[SavingsDay]
+
+
+class SavingsAnswer(BaseModel):
+    """The trial, if there is one, and the last report, if there is one."""
+
+    trial: TrialNow | None
+    report: SavingsReport | None
+    next: str = Field(description="what comes next, or what to do")
 
 
 class Me(BaseModel):
@@ -978,6 +1050,25 @@ def create_api(sources: Sources) -> FastAPI:
             return Accepted(job=sources.ask("backup"), kind="backup")
 
         return act(by, "back up", "store", {}, work, 202)
+
+    @api.get("/v1/savings", **open_to("viewer", "decisions"))
+    def last_savings() -> SavingsAnswer:
+        """What was saved: the switchback trial, and the last report with its interval, both arms and every day."""
+        kept, trial = store.get(savings.KEY), savings.trial_now(config.savings, building, clock.now())
+        return SavingsAnswer(
+            trial=None if trial is None else TrialNow(**trial),
+            report=None if kept is None else SavingsReport(**kept),
+            next=savings.next_step(config, trial, kept),
+        )
+
+    @api.post("/v1/savings", status_code=202, response_model=Accepted, **open_to("operator", "work", _OVERLAP))
+    def report_savings(by: ByOperator) -> Response:
+        """Make the savings report now."""
+
+        def work() -> Accepted:
+            return Accepted(job=sources.ask("savings"), kind="savings")
+
+        return act(by, "report", "savings", {}, work, 202)
 
     @api.post("/v1/forecasts", status_code=201, response_model=ForecastKept, **open_to("operator", "work"))
     def add_forecast(body: ForecastIn, by: ByOperator) -> Response:

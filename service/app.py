@@ -10,6 +10,7 @@ published, start the jobs that are due, forget what is too old. Everything it ne
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import socket
@@ -25,7 +26,7 @@ import uvicorn
 
 from building.description import load_building
 from building.errors import BadDescriptionError, JobOverlapError, SetwiseError, StoreError
-from service import operations, retention
+from service import operations, retention, savings
 from service.access import first_token, write_private
 from service.api import Live, Sources, create_api
 from service.audit import AuditLog, note_beside
@@ -71,7 +72,8 @@ class Service:
         self.points = load_points(self.building, config.building.points)
         self.clock = clock or (TurnedClock() if config.clock.source == "topic" else SystemClock())
         told = config.jobs
-        cadences = {"calibration": told.calibration, "plan": told.plan, "compaction": told.compaction, "backup": told.backup}
+        kinds = ("calibration", "plan", "compaction", "backup", "savings")
+        cadences = {kind: getattr(told, kind) for kind in kinds}
         self._cadences = {kind: Cadence.parse(text) for kind, text in cadences.items()}
         self.store = SqlStore(config.store.url.get_secret_value())
         self._open_predictor = open_predictor
@@ -86,6 +88,7 @@ class Service:
                 ),
                 Kind("plan", operations.planning_job, self._enter_plan, told.plan_limit_s, told.memory_limit_mb),
                 Kind("compaction", retention.compaction_job, self._enter_said, told.upkeep_limit_s, told.memory_limit_mb),
+                Kind("savings", savings.savings_job, self._enter_savings, told.upkeep_limit_s, told.memory_limit_mb),
                 Kind("backup", retention.backup_job, self._enter_said, told.upkeep_limit_s, told.memory_limit_mb),
             ],
             self.store,
@@ -279,10 +282,22 @@ class Service:
     def _publish(self, now: pd.Timestamp) -> None:
         guarded = self.decide()
         leaving = operations.leaving(guarded, self._told, now)
+        self._note_regime(guarded, leaving, now)
         self._is_upholding = bool(leaving)
         until = operations.valid_until(now, self.config.publish)
         self.publisher.set(leaving, until, guarded.plan_id, guarded.reasons())
         self.publisher.release([name for name in self.building.settings.names if name not in leaving])
+
+    def _note_regime(self, guarded: Guarded, leaving: Mapping[str, float], now: pd.Timestamp) -> None:
+        """Note how the building is run: what a saving is proven with. A store that refuses leaves a gap, and that says so too."""
+        unconfirmed = [name for name, p in self.publisher.current().items() if p.state == "unconfirmed" and name in leaving]
+        hindrance = "" if self.link.is_connected else "the broker was away"
+        if unconfirmed:
+            hindrance = f"the BMS did not confirm {', '.join(unconfirmed)}"
+        reaching = {name: value for name, value in leaving.items() if name in self.points.commands}
+        regime = savings.regime_now(self.config, self.building, guarded, self._told, reaching, hindrance, now)
+        with contextlib.suppress(StoreError):
+            self.store.note_regime(regime)
 
     def _heard(self, message: Any) -> None:
         self.ingest.take(message)
@@ -316,6 +331,11 @@ class Service:
 
     def _enter_said(self, job: int, result: Mapping[str, Any]) -> None:
         self.store.end_job(job, "done", self.clock.now(), result["said"])
+
+    def _enter_savings(self, job: int, result: Mapping[str, Any]) -> None:
+        with self.store.transaction():
+            self.store.put(savings.KEY, {"made": result["made"].isoformat(), **result["report"]})
+            self.store.end_job(job, "done", self.clock.now(), result["report"]["said"])
 
     def _enter_plan(self, job: int, result: Mapping[str, Any]) -> None:
         operations.enter_plan(self.store, job, result, self.clock.now())

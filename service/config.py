@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -145,6 +146,7 @@ class JobsSection(Strict):
     plan: str = Field(default="30 3 * * *", description="cadence of plan searches; an accepted calibration plans at once as well")
     compaction: str = Field(default="10 4 * * *", description="cadence of compaction and forgetting, see [store]")
     backup: str = Field(default="40 4 * * *", description="cadence of backups, see [store]")
+    savings: str = Field(default="20 5 * * *", description="cadence of the savings report, see [savings]")
     history_h: int = Field(
         default=672,
         ge=USUAL_RULES.least_h,
@@ -155,7 +157,7 @@ class JobsSection(Strict):
     calibration_limit_s: float = Field(default=1800.0, gt=0, description="a calibration that runs longer is ended (real time)")
     plan_limit_s: float = Field(default=1800.0, gt=0, description="a plan search that runs longer is ended (real time)")
     upkeep_limit_s: float = Field(
-        default=3600.0, gt=0, description="a compaction or backup that runs longer is ended (real time)"
+        default=3600.0, gt=0, description="a compaction, backup or savings report that runs longer is ended (real time)"
     )
     memory_limit_mb: float = Field(default=550.0, gt=50, description="a job with more resident memory is ended")
     threads: int = Field(default=1, ge=1, description="threads of the metamodel in a job")
@@ -177,6 +179,29 @@ class GuardSection(Strict):
     cooling_from: str = Field(default="05-01", pattern=r"^\d\d-\d\d$", description="first day with cooling, month-day (calendar)")
     cooling_until: str = Field(default="09-30", pattern=r"^\d\d-\d\d$", description="last day with cooling, month-day (calendar)")
     frost_temperature: float = Field(default=8.0, ge=0, le=16, description="a zone measured colder forces heating on [degC]")
+
+
+class SavingsSection(Strict):
+    """How savings are proven: by a switchback trial, or, without one, by what was measured before and after."""
+
+    trial: Literal["none", "day", "week"] = Field(
+        default="none",
+        description="day or week: such blocks run the plan or the building's own schedule, as a coin with `seed` decides; "
+        "each pair of weeks has every day of the week on both sides",
+    )
+    start: str = Field(
+        default="", pattern=r"^(\d{4}-\d\d-\d\d)?$", description="first day of the trial, local date; a trial needs one"
+    )
+    weeks: int = Field(default=8, ge=2, le=104, multiple_of=2, description="length of the trial; even")
+    seed: int = Field(default=0, ge=0, description="of the coin; another seed in mid-trial is another trial")
+    washout_h: int = Field(
+        default=4,
+        ge=0,
+        le=48,
+        description="hours after a switch that count on neither side: the first hours of every day (day, at most 12), "
+        "or the first whole days of every stretch (week)",
+    )
+    confidence: float = Field(default=0.9, ge=0.5, le=0.99, description="two-sided, of the interval of a saving")
 
 
 class PublishSection(Strict):
@@ -225,6 +250,7 @@ class Config(Strict):
     jobs: JobsSection = JobsSection()
     guard: GuardSection = GuardSection()
     publish: PublishSection = PublishSection()
+    savings: SavingsSection = SavingsSection()
     clock: ClockSection = ClockSection()
     log: LogSection = LogSection()
 
@@ -260,7 +286,21 @@ def load_config(file: Path | None = None, environ: Mapping[str, str] | None = No
             "readings would still come in for hours that were compacted."
         )
         raise BadDescriptionError(file=source, reason=reason)
+    if reason := _why_no_trial(config.savings):
+        raise BadDescriptionError(file=source, reason=f"[savings] {reason}")
     return config
+
+
+def _why_no_trial(told: SavingsSection) -> str:
+    if told.trial == "none":
+        return ""
+    try:
+        date.fromisoformat(told.start)
+    except ValueError:
+        return f"start: '{told.start}' is no date; a trial needs its first day, such as 2026-01-05."
+    if told.trial == "day" and told.washout_h > 12:
+        return f"washout_h: {told.washout_h} h of every day would count on neither side; at most 12 with blocks of a day."
+    return ""
 
 
 def _is_secret(section: str, key: str) -> bool:

@@ -1,10 +1,11 @@
 """The last word before a setpoint leaves: what is planned or held by a person, made safe, with a reason for every change.
 
 `guard` is a pure function of a `Moment`; `observe` gathers the moment from the store. Three steps. First, which plan: the one in
-force, unless plan, data or calibration are too old, or it is broken; then the building's own schedule. Second, what people hold:
-an override takes the place of what was planned. Third, which values, in this order: numbers, bounds, heating or cooling
-changeover, rate of change, minimum air renewal while people are there, frost, heating under cooling. Later rules win over earlier
-ones: air and frost are not held back by the rate. Whatever comes in, what goes out is finite and within bounds.
+force, unless a switchback trial gives the day to the own schedule, plan, data or calibration are too old, or it is broken; then
+the building's own schedule. Second, what people hold: an override takes the place of what was planned. Third, which values, in
+this order: numbers, bounds, heating or cooling changeover, rate of change, minimum air renewal while people are there, frost,
+heating under cooling. Later rules win over earlier ones: air and frost are not held back by the rate. Whatever comes in, what
+goes out is finite and within bounds.
 
 This is the only place where PRECEDENCE is decided; `Guarded.sources` says for each setting who won.
 """
@@ -61,6 +62,7 @@ class Moment:
         frost_setpoint: heating setpoint while frost threatens [degC]; the warmest of the own schedule.
         overrides: by setting, what people hold it at now.
         is_cooling_season: by the calendar of the site; asked only where the changeover follows it.
+        own_day: why the own schedule rules today whatever is planned (a switchback trial); empty where it does not.
         unusable: why nothing else is known; empty where it is.
     """
 
@@ -76,6 +78,7 @@ class Moment:
     frost_setpoint: float = 20.0
     overrides: Mapping[str, Override] = field(default_factory=dict)
     is_cooling_season: bool = False
+    own_day: str = ""
     unusable: str = ""
 
 
@@ -231,6 +234,8 @@ def _why_not(moment: Moment, building: Building, limits: GuardSection) -> str | 
     now, plan = moment.now, moment.plan
     if moment.unusable:
         return f"{moment.unusable.rstrip('.')}: the own schedule"
+    if moment.own_day:
+        return f"own schedule today: {moment.own_day}"
     if plan is None:
         return "there is no plan for this hour: the own schedule"
     if _hours(now, plan.issued) > limits.max_plan_age_h:

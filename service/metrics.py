@@ -11,6 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from service.savings import KEY, own_day
+
 if TYPE_CHECKING:
     from service.api import Sources
 
@@ -67,6 +69,7 @@ class _Service(Collector):
         for part in s.parts():
             state.add_metric([part.name], float(part.state == "ok"))
         yield state
+        yield from self._savings()
         rows = GaugeMetricFamily("setwise_rows", "Rows of each table of the store.", labels=["table"])
         for table, n in s.rows().items():
             rows.add_metric([table], n)
@@ -93,6 +96,26 @@ class _Service(Collector):
             unit = self._sources.building.settings[name].quantity.unit
             _by_unit(values, "setpoint", "Settings in force after the guard", unit).add_metric([name], value)
         yield from values.values()
+
+    def _savings(self) -> Iterable[Metric]:
+        kept = self._sources.store.get(KEY) or {}
+        saved = GaugeMetricFamily("setwise_savings_kilowatt_hours", "Of the last report, and its interval.", labels=["end"])
+        share = GaugeMetricFamily("setwise_savings_ratio", "The same as a share of the baseline.", labels=["end"])
+        for end, in_kwh, in_shares in (("saved", "saved_kwh", "saving"), *((e, f"saved_{e}_kwh", e) for e in ("low", "high"))):
+            if kept.get(in_kwh) is not None:
+                saved.add_metric([end], kept[in_kwh])
+                share.add_metric([end], kept[in_shares])
+        days = GaugeMetricFamily("setwise_savings_days", "Days that count, by side.", labels=["side"])
+        for side in ("own", "plan") if kept else ():
+            days.add_metric([side], kept[f"n_{side}"])
+        s = self._sources
+        is_own = bool(own_day(s.config.savings, s.building, s.clock.now()))
+        yield from (
+            saved,
+            share,
+            days,
+            _gauge("switchback_own_day", "1 while a trial gives the day to the own schedule.", is_own),
+        )
 
     def _jobs(self) -> Iterable[Metric]:
         duration = GaugeMetricFamily("setwise_job_duration_seconds", "Of the last job of each kind.", labels=["kind", "outcome"])

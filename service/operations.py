@@ -28,6 +28,7 @@ from service.config import Config, PublishSection
 from service.forecast import Series, expected_inputs, measured_series, past_inputs
 from service.guard import Guarded, Moment, guard, is_cooling_season, observe
 from service.orders import Order, Told
+from service.savings import own_day
 from service.store import DocumentRecord, SqlStore, Store
 
 if TYPE_CHECKING:
@@ -318,6 +319,7 @@ def decide(store: Store, building: Building, config: Config, now: pd.Timestamp, 
     A store that fails, or holds nonsense, leaves the own schedule of baseline.toml. What people hold, they hold all the same.
     """
     held, season = told.in_force(now), is_cooling_season(now, building.site.time_zone, config.guard)
+    trial = own_day(config.savings, building, now)
     try:
         own = own_schedule(building, store.last_calibration(is_accepted=True))
         moment = observe(store, building, now, own)
@@ -325,7 +327,7 @@ def decide(store: Store, building: Building, config: Config, now: pd.Timestamp, 
             confirmed = store.plan(told.confirmed_plan)
             if confirmed is not None and confirmed.state == "accepted" and confirmed.plan.at(now) is not None:
                 moment = replace(moment, plan=confirmed)  # a newer plan waits for a person
-        return guard(replace(moment, overrides=held, is_cooling_season=season), building, config.guard)
+        return guard(replace(moment, overrides=held, is_cooling_season=season, own_day=trial), building, config.guard)
     except Exception as e:  # whatever is wrong with what was kept, the building gets its setpoints, and people the reason
         row = building.own_schedule().unroll(pd.DatetimeIndex([now.floor("h")]), building.site.time_zone).iloc[0]
         moment = Moment(now, {n: float(row[n]) for n in building.settings.names})

@@ -9,6 +9,7 @@ from service.store.records import (
     PublicationState,
     Reading,
     RefusalRecord,
+    RegimeRecord,
     Store,
 )
 from service.store.sql import SqlStore
@@ -22,6 +23,7 @@ __all__ = [
     "PublicationState",
     "Reading",
     "RefusalRecord",
+    "RegimeRecord",
     "SqlStore",
     "Store",
 ]

@@ -88,6 +88,26 @@ class PublicationRecord:
 
 
 @dataclass(frozen=True)
+class RegimeRecord:
+    """How the building was run over a stretch of time, without a gap and without a change.
+
+    Attributes:
+        since, until: from when to when (UTC).
+        run: ``plan``, ``own`` (the building's own schedule) or ``none`` (nothing of ours reached the BMS).
+        assigned: what a switchback trial asked for: ``plan``, ``own``, or nothing.
+        held: settings that a person held.
+        why: what stood in the way of the plan; empty while it was followed.
+    """
+
+    since: pd.Timestamp
+    until: pd.Timestamp
+    run: str
+    assigned: str = ""
+    held: tuple[str, ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class RefusalRecord:
     """How often messages were refused for one reason, and the last of them."""
 
@@ -212,6 +232,16 @@ class Store(Protocol):
     def publications(self, start: pd.Timestamp, end: pd.Timestamp) -> list[PublicationRecord]:
         """Return publications made in start <= made < end, in order."""
 
+    def note_regime(self, now: RegimeRecord) -> None:
+        """Keep how the building is run from `now.since` to `now.until`.
+
+        What goes on as before lengthens the last record; a change shortens it and begins another. Overlapping stretches (a clock
+        that was set back) stay, the later word is the valid one.
+        """
+
+    def regimes(self, start: pd.Timestamp, end: pd.Timestamp) -> list[RegimeRecord]:
+        """Return the records that touch start .. end, in the order they were noted."""
+
     def put(self, key: str, value: Any) -> None:
         """Keep one JSON value under a key."""
 
@@ -233,7 +263,7 @@ class Store(Protocol):
     def forget(self, before: pd.Timestamp, forecasts_before: pd.Timestamp | None = None) -> int:
         """Delete readings, summaries and publications older than `before`, forecasts older than `forecasts_before` (the same).
 
-        Plans, calibrations, fronts, overrides, journal and audit stay for ever. Returns how many rows went.
+        Plans, calibrations, fronts, regimes, overrides, journal and audit stay for ever. Returns how many rows went.
         """
 
     def backup(self, file: Path) -> int:

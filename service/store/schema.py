@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from building.errors import StoreError
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision this setwise works with."""
 FIRST = "0001"
 _FOLDER = Path(__file__).parent.parent / "migrations"

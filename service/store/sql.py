@@ -40,6 +40,7 @@ from service.store.records import (
     PublicationState,
     Reading,
     RefusalRecord,
+    RegimeRecord,
 )
 from service.store.tables import (
     AUDIT,
@@ -53,6 +54,7 @@ from service.store.tables import (
     PUBLICATIONS,
     READINGS,
     REFUSALS,
+    REGIMES,
     SUMMARIES,
 )
 
@@ -480,6 +482,33 @@ class SqlStore:
         with self._reading() as c:
             rows = c.execute(sa.select(PUBLICATIONS).where(t.made >= _ms(start), t.made < _ms(end)).order_by(t.id)).all()
         return [_publication_record(row) for row in rows]
+
+    # -- regimes
+
+    def note_regime(self, now: RegimeRecord) -> None:
+        """See `Store.note_regime`."""
+        t, since, until = REGIMES.c, _ms(now.since), _ms(now.until)
+        facts = {"run": now.run, "assigned": now.assigned, "held": ",".join(now.held), "why": _clean(now.why)}
+        with self._writing() as c:
+            last = c.execute(sa.select(REGIMES).order_by(t.id.desc()).limit(1)).first()
+            is_touching = last is not None and last.since <= since <= last.until
+            if last is not None and is_touching:
+                same = all(getattr(last, key) == value for key, value in facts.items())
+                end = max(last.until, until) if same else since
+                c.execute(sa.update(REGIMES).where(t.id == last.id).values(until=end))
+                if same:
+                    return
+            c.execute(sa.insert(REGIMES).values(since=since, until=until, **facts))
+
+    def regimes(self, start: pd.Timestamp, end: pd.Timestamp) -> list[RegimeRecord]:
+        """See `Store.regimes`."""
+        t = REGIMES.c
+        with self._reading() as c:
+            rows = c.execute(sa.select(REGIMES).where(t.until > _ms(start), t.since < _ms(end)).order_by(t.id)).all()
+        return [
+            RegimeRecord(_instant(r.since), _instant(r.until), r.run, r.assigned, tuple(filter(None, r.held.split(","))), r.why)
+            for r in rows
+        ]
 
     # -- the rest
 

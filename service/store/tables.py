@@ -111,6 +111,17 @@ PUBLICATIONS = sa.Table(
     sa.Column("reason", sa.String, nullable=False),
     sa.Index("publications_by_setting", "setting", "id"),
 )
+REGIMES = sa.Table(  # how the building was run when: the proof of a saving stands on it
+    "regimes",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("since", INSTANT, nullable=False),
+    sa.Column("until", INSTANT, nullable=False, index=True),
+    sa.Column("run", sa.String, nullable=False),  # plan, own or none
+    sa.Column("assigned", sa.String, nullable=False),  # what a switchback trial asked for: plan, own or ''
+    sa.Column("held", sa.String, nullable=False),  # settings a person held, comma-separated
+    sa.Column("why", sa.String, nullable=False),
+)
 META = sa.Table("meta", METADATA, sa.Column("key", sa.String, primary_key=True), sa.Column("json", sa.Text, nullable=False))
 AUDIT = sa.Table(
     "audit",

@@ -66,10 +66,31 @@ def test_days_without_a_reading_are_left_out_and_too_few_are_refused() -> None:
     own = t[daily.dropna()["side"] == "own"]
     assert s.n_own == len(own)
     assert s.n_own + s.n_plan == t.between(own.min(), own.max()).sum()  # no baseline for weather the own days never saw
-    with pytest.raises(TooFewDataError, match="switchback"):
+    with pytest.raises(TooFewDataError, match="a saving"):
         savings(trial(0.1, 0.02, seed=1, n_weeks=2))
 
 
 def test_students_t_of_the_tables() -> None:
     for probability, degrees, value in ((0.95, 10, 1.812), (0.975, 5, 2.571), (0.95, 30, 1.697), (0.84, 20, 1.020)):
         assert student_t(probability, degrees) == pytest.approx(value, rel=0.01)
+
+
+@pytest.mark.parametrize("confidence", [0.68, 0.9])
+def test_intervals_of_a_before_and_after_cover_the_truth_at_least_as_often_as_they_say(confidence: float) -> None:
+    def before_after(seed: int) -> pd.DataFrame:
+        daily = trial(0.10, 0.08, seed, n_weeks=20)  # 30 days before, 110 after: the baseline itself is what is uncertain
+        daily["energy_kwh"] /= np.where(daily["side"] == "plan", 0.9, 1.0)
+        side = np.where(np.arange(len(daily)) < 30, "own", "plan")
+        return daily.assign(side=side, energy_kwh=daily["energy_kwh"] * np.where(side == "plan", 0.9, 1.0))
+
+    hits = [abs((s := savings(before_after(seed), confidence)).saving - 0.10) <= s.uncertainty for seed in range(200)]
+    assert confidence - 0.08 < np.mean(hits)
+
+
+def test_the_baseline_says_what_each_day_used_would_have_needed() -> None:
+    daily = trial(0.15, 0.0, seed=1)
+    s = savings(daily)
+    assert len(s.expected_kwh) == s.n_own + s.n_plan
+    for day, expected in s.expected_kwh.items():
+        share = 0.85 if daily.loc[day, "side"] == "plan" else 1.0
+        assert share * expected == pytest.approx(daily.loc[day, "energy_kwh"])

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from building.errors import BadReadingError, JobOverlapError, NewerStoreError, StoreError
 from building.plan import Plan
-from service.store import Reading, SqlStore, Store
+from service.store import Reading, RegimeRecord, SqlStore, Store
 from service.store.backup import restore
 from service.store.tables import SUMMARIES
 
@@ -355,3 +355,21 @@ def fill_all(store: Store) -> None:
     store.add_calibration({"parameters": {"infiltration": 1.2}}, T0, is_accepted=True)
     store.end_job(store.start_job("plan", T0), "done", T0 + HOUR)
     store.compact(T0 + 3 * HOUR, 15)
+
+
+def test_how_the_building_was_run_is_kept_in_stretches_without_a_gap(store: Store) -> None:
+    quarter = pd.Timedelta(minutes=15)
+    for i in (0, 1, 2):
+        store.note_regime(RegimeRecord(T0 + i * quarter, T0 + (i + 1) * quarter, "plan", "plan"))
+    store.note_regime(
+        RegimeRecord(T0 + 2.5 * quarter, T0 + 3 * quarter, "plan", "plan", held=("a", "b"), why="x\0y")
+    )  # in mid-step
+    store.note_regime(RegimeRecord(T0 + 9 * quarter, T0 + 10 * quarter, "own", "own"))  # after a gap
+    store.note_regime(RegimeRecord(T0 + quarter, T0 + 2 * quarter, "none"))  # the clock was set back
+    assert store.regimes(T0, T0 + HOUR * 9) == [
+        RegimeRecord(T0, T0 + 2.5 * quarter, "plan", "plan"),
+        RegimeRecord(T0 + 2.5 * quarter, T0 + 3 * quarter, "plan", "plan", ("a", "b"), "xy"),
+        RegimeRecord(T0 + 9 * quarter, T0 + 10 * quarter, "own", "own"),
+        RegimeRecord(T0 + quarter, T0 + 2 * quarter, "none"),
+    ]
+    assert [r.run for r in store.regimes(T0 + 9.5 * quarter, T0 + 99 * HOUR)] == ["own"]

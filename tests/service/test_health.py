@@ -179,7 +179,7 @@ def test_doctor_names_schema_damage_and_a_folder_for_backups(service: Service, t
     for name in looks:
         monkeypatch.setattr(doctor, name, lambda _config: "not looked at")
     config = service.config
-    assert found_by_doctor(config, "store").fact.endswith("schema 0002")
+    assert found_by_doctor(config, "store").fact.endswith("schema 0003")
     assert "none in" in found_by_doctor(config, "backups").fact or "never" in found_by_doctor(config, "backups").fact
     service.store.close()
     file = Path(config.store.url.get_secret_value().removeprefix("sqlite:///"))

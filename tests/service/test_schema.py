@@ -81,7 +81,7 @@ def test_store_of_the_previous_setwise_is_upgraded_with_everything_in_it_and_cop
     assert store.get("own_profile") == {"a": [1, 2]}
     store.add_plan(store.plans()[0].plan, T0)
     store.close()
-    copy = tmp_path / "copies" / "setwise.db.before-0002"
+    copy = tmp_path / "copies" / "setwise.db.before-0003"
     assert rows_of(f"sqlite:///{copy}") == before
 
 
@@ -94,7 +94,7 @@ def test_way_back_is_the_copy_made_before_the_upgrade(tmp_path) -> None:
     with sqlite3.connect(file) as c:  # the former setwise asks for this and refuses any other number than 1
         assert c.execute("SELECT json FROM meta WHERE key = 'schema_version'").fetchone() == ("2",)
     c.close()
-    (tmp_path / "setwise.db.before-0002").replace(file)
+    (tmp_path / "setwise.db.before-0003").replace(file)
     with sqlite3.connect(file) as c:
         assert c.execute("SELECT json FROM meta WHERE key = 'schema_version'").fetchone() == ("1",)
         assert not c.execute("SELECT * FROM sqlite_master WHERE name = 'alembic_version'").fetchall()
@@ -210,7 +210,7 @@ def test_store_of_a_newer_setwise_is_refused_and_left_alone(store_url) -> None:
     engine = sa.create_engine(store_url)
     with engine.begin() as c:
         c.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StoreError, match=r"it has schema 9999, this setwise knows up to 0002.*'setwise restore'"):
+    with pytest.raises(StoreError, match=r"it has schema 9999, this setwise knows up to 0003.*'setwise restore'"):
         SqlStore(store_url)
     with engine.connect() as c:
         assert schema.revision(c) == "9999"
