@@ -13,25 +13,66 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from models.network import Network, n_weights
+from models.network import LEAST_LOGGED, Network, n_weights
 from models.runtime.bundle import CARD, GRAPH, MANIFEST, SCHEMA_VERSION, Bundle, load_bundle, sha256
 from models.runtime.session import INPUTS, OUTPUTS, open_graph, run_graph
 
 
-class _After(nn.Module):
-    """`Network.after` as the `forward` that the exporter wants."""
+class Deployed(nn.Module):
+    """A network as a gateway runs it: from a state to a state, with the scaling of inputs and outputs inside the weights.
+
+    Inputs that are fed as logarithms have a column of weights of their own, so that no logarithm is taken of the others. The
+    answers are those of the network up to rounding; `graph_gap` measures it.
+    """
+
+    logged: Tensor
+    entrance: Tensor
+    entrance_bias: Tensor
+    exit: Tensor
+    exit_bias: Tensor
+    floor: Tensor
+    straight: Tensor
+    squared: Tensor
+    offset: Tensor
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
+        s = network.scaling
+        is_log = s.is_log
+        # W ((x - mean) / std * gate) + bias, in double precision: means may be large beside their spread.
+        per_input = network.gate.double() / s.std.double()
+        weight = network.embedding.inwards.weight.double() * per_input
+        self.register_buffer("logged", is_log.nonzero().flatten())
+        self.register_buffer("entrance", torch.cat([weight * ~is_log, weight[:, is_log]], dim=1).float())
+        self.register_buffer("entrance_bias", (network.embedding.inwards.bias.double() - weight @ s.mean.double()).float())
+        # offset + scale z, or offset + scale relu(z)**2 = offset + relu(sqrt(scale) z)**2.
+        per_output = torch.where(s.is_squared, s.scale.sqrt(), s.scale)
+        own = torch.where(s.is_squared, 0.0, s.offset)
+        self.register_buffer("exit", network.head.weight * per_output[:, None])
+        self.register_buffer("exit_bias", network.head.bias * per_output + own)
+        self.register_buffer("floor", torch.where(s.is_squared, 0.0, -torch.finfo(torch.float32).max))
+        self.register_buffer("straight", (~s.is_squared).float())
+        self.register_buffer("squared", s.is_squared.float())
+        self.register_buffer("offset", s.offset - own)
+
+    def enter(self, x_rc: Tensor) -> Tensor:
+        """Embed hours in physical units: (r, c) -> (r, d)."""
+        wide = torch.cat([x_rc, torch.log(x_rc[:, self.logged].clamp(min=LEAST_LOGGED))], dim=-1)
+        return self.network.embedding.mix(F.linear(wide, self.entrance, self.entrance_bias))
 
     def forward(self, x_btc: Tensor, state_bs: Tensor) -> tuple[Tensor, Tensor]:
-        return self.network.after(x_btc, state_bs)
+        """(b, t, inputs), (b, s) -> (b, t, outputs), and the state left, (b, s); see `Network.run`."""
+        stream, state_bs = self.network.run(x_btc, state_bs, self.enter)
+        z = torch.maximum(F.linear(stream, self.exit, self.exit_bias), self.floor)
+        y_ro = z * (self.straight + self.squared * z) + self.offset
+        return y_ro.reshape(x_btc.shape[0], -1, len(self.floor))[:, : x_btc.shape[1]], state_bs
 
 
 def export_graph(network: Network, path: Path) -> None:
-    """Write `Network.after` as one ONNX file, float32, physical units, any batch and time: (batch, time, inputs) and a state
+    """Write a network as one ONNX file, float32, physical units, any batch and time: (batch, time, inputs) and a state
     (batch, s) -> (batch, time, outputs) and the state left (batch, s).
     """
     network = network.cpu().eval()
@@ -41,7 +82,7 @@ def export_graph(network: Network, path: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
-            _After(network),
+            Deployed(network),
             (example, network.no_past(len(example))),
             dynamo=True,
             dynamic_shapes=({0: any_batch, 1: torch.export.Dim.DYNAMIC}, {0: any_batch}),

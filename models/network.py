@@ -8,7 +8,8 @@ s numbers of state.
 
 One layer adds to the residual stream
     1. attention: each hour looks at its own block up to itself and at the whole block before (12 to 23 hours back), with a
-       learned bias per head and lag instead of positions;
+       learned bias per head and lag instead of positions. A hour's share is the sigmoid of its score, by itself, as in
+       Ramapuram et al. (arXiv 2409.04431), so that a head may also add hours up, where a softmax can only average them;
     2. memory: leaky integrators, s_t = a_t s_{t-1} + (1 - a_t) u_t, whose decay a_t the layer chooses hour by hour around a time
        constant between `tau_h`: the slow state of walls and air that a window of attention forgets. The recurrence is unrolled
        exactly, within a block and then over blocks (the chunked form of Dao & Gu, arXiv 2405.21060, with a scalar decay per
@@ -25,6 +26,7 @@ offset, and exactly at it where the head says so.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,8 +39,9 @@ from torch.nn import functional as F
 from building.units import CO2, POWER
 from building.variables import Signature
 
-FAR = -1e4  # added to a score or a log decay that must not count; exp() of it is exactly 0 in float32
+FAR = -1e4  # added to a score or a log decay that must not count; exp() and sigmoid() of it are exactly 0 in float32
 LONGEST_EXPONENT = 80.0  # exp() of plus and minus this is a float32
+LEAST_LOGGED = 1e-6
 LOG_RATIO = 8.0  # an input whose bounds are positive and this far apart is fed as its logarithm
 
 
@@ -121,7 +124,7 @@ class Scaling(nn.Module):
         """Take the scaling from training data, shapes (windows, time, channels), physical units."""
         is_log, is_squared = self.is_log.numpy(), self.is_squared.numpy()
         x = np.asarray(x_ntc, dtype=np.float64).reshape(-1, len(is_log))
-        x[:, is_log] = np.log(np.maximum(x[:, is_log], 1e-6))
+        x[:, is_log] = np.log(np.maximum(x[:, is_log], LEAST_LOGGED))
         y = np.asarray(y_nto, dtype=np.float64).reshape(-1, len(is_squared))
         std = x.std(axis=0)
         self.mean.copy_(torch.from_numpy(x.mean(axis=0)))
@@ -133,7 +136,7 @@ class Scaling(nn.Module):
 
     def encode(self, x_btc: Tensor) -> Tensor:
         """Return standardised inputs, same shape."""
-        x_btc = torch.where(self.is_log, torch.log(torch.clamp(x_btc, min=1e-6)), x_btc)
+        x_btc = torch.where(self.is_log, torch.log(torch.clamp(x_btc, min=LEAST_LOGGED)), x_btc)
         return (x_btc - self.mean) / self.std
 
     def decode(self, z_bto: Tensor) -> Tensor:
@@ -152,8 +155,12 @@ class Embedding(nn.Module):
 
     def forward(self, z_rc: Tensor) -> Tensor:
         """(r, c) -> (r, d)."""
+        return self.mix(self.inwards(z_rc))
+
+    def mix(self, inwards: Tensor) -> Tensor:
+        """What `inwards` gave, (r, d + 2 p) -> (r, d)."""
         p = self.n_products
-        linear, one, other = self.inwards(z_rc).split([self.outwards.out_features, p, p], dim=-1)
+        linear, one, other = torch.split(inwards, [self.outwards.out_features, p, p], dim=-1)
         return torch.as_tensor(linear + self.outwards(one * other))
 
 
@@ -223,7 +230,7 @@ class Mixing(nn.Module):
         heads = []
         for i in range(h):
             scores = queries[i] @ keys_values[i].transpose(1, 2) * e**-0.5 + bias[i]
-            heads.append(scores.softmax(dim=-1) @ keys_values[h + i])
+            heads.append(torch.sigmoid(scores) @ keys_values[h + i])
         return torch.cat(heads, dim=-1)
 
     def _remember(self, u: Tensor, w: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
@@ -305,37 +312,43 @@ class Network(nn.Module):
 
     def latent(self, x_btc: Tensor) -> Tensor:
         """Return what the head says before decoding, (b, t, c) -> (b, t, o); any t, padded inside to whole blocks."""
-        return self._run(x_btc, self.no_past(x_btc.shape[0]))[0]
+        stream, _ = self.run(x_btc, self.no_past(x_btc.shape[0]), self.enter)
+        latent: Tensor = self.head(stream)
+        return latent.reshape(x_btc.shape[0], -1, len(self.outputs))[:, : x_btc.shape[1]]
 
     def forward(self, x_btc: Tensor) -> Tensor:
         """Predict, physical units: (b, t, inputs) -> (b, t, outputs)."""
         return self.scaling.decode(self.latent(x_btc))
 
-    def after(self, x_btc: Tensor, state_bs: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict from the state that earlier hours left: (b, t, inputs), (b, s) -> (b, t, outputs), and the state left, (b, s).
-
-        The state left is that after hour t only where t is a whole number of blocks; else the padding has passed through it.
-        """
-        z_bto, state_bs = self._run(x_btc, state_bs)
-        return self.scaling.decode(z_bto), state_bs
-
     def no_past(self, n_batch: int) -> Tensor:
         """Return the state before the first hour, (b, s)."""
         return torch.zeros(n_batch, sum(self.config.n_state), device=self.gate.device)
 
-    def _run(self, x_btc: Tensor, state_bs: Tensor) -> tuple[Tensor, Tensor]:
+    def enter(self, x_rc: Tensor) -> Tensor:
+        """Embed hours in physical units: (r, c) -> (r, d)."""
+        return torch.as_tensor(self.embedding(self.scaling.encode(x_rc) * self.gate))
+
+    def run(self, x_btc: Tensor, state_bs: Tensor, enter: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the normalised residual stream, (r, d) with rows r = b * n * l, and the state after the last block, (b, s).
+
+        That state is the one after hour t only where t is a whole number of blocks.
+
+        Args:
+            x_btc: physical units, any t; the last hour is repeated to fill its block, which changes nothing before it.
+            state_bs: what earlier hours left.
+            enter: `enter`, or what an export puts in its place.
+        """
         b, t, c = x_btc.shape
         block = self.config.block_h
-        z = self.scaling.encode(x_btc) * self.gate
         n = (t + block - 1) // block
-        z = torch.cat([z, torch.zeros(b, block - 1, c, device=z.device)], dim=1)[:, : n * block]
+        x_btc = torch.cat([x_btc, x_btc[:, -1:].expand(b, block - 1, c)], dim=1)[:, : n * block]
         # Rows instead of (batch, time): every linear layer becomes one matrix product with its bias inside.
-        x = self.embedding(z.reshape(-1, c))
+        x = enter(x_btc.reshape(-1, c))
         left = []
         for layer, state in zip(self.layers, torch.split(state_bs, list(self.config.n_state), dim=-1), strict=True):
             x, state = layer(x, state)
             left.append(state)
-        return self.head(self.norm(x)).reshape(b, n * block, -1)[:, :t], torch.cat(left, dim=-1)
+        return self.norm(x), torch.cat(left, dim=-1)
 
 
 def n_weights(network: nn.Module) -> int:

@@ -112,8 +112,9 @@ def run_graph(
     n_outputs: int,
     n_threads: int = 1,
     state_s: NDArray[np.float32] | None = None,
+    chunk_h: int = CHUNK_H,
 ) -> Array:
-    """Run a graph over a batch in chunks of about `CHUNK_H` hours, (b, t, c) -> (b, t, o).
+    """Run a graph over a batch in chunks of about `chunk_h` hours, (b, t, c) -> (b, t, o).
 
     Every row starts from `state_s`, shape (s,), what `state_after` returned; None is the state before the first hour.
     """
@@ -121,7 +122,7 @@ def run_graph(
     y_bto = np.empty((n, t, n_outputs))
     if y_bto.size == 0:
         return y_bto
-    size = min(n, max(1, CHUNK_H // t))
+    size = min(n, max(1, chunk_h // t))
     state_bs = np.repeat(no_past(session)[None] if state_s is None else state_s[None], size, axis=0)
 
     def answer(first: int) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from building.description import load_building
+from models.export import Deployed
 from models.network import Mixing, Network, NetworkConfig, n_weights
 
 
@@ -49,12 +50,25 @@ def test_a_shorter_scenario_gets_the_same_answers(network: Network, x_btc: np.nd
 
 def test_a_scenario_in_pieces_of_whole_blocks_is_answered_as_the_whole(network: Network, x_btc: np.ndarray) -> None:
     x = torch.from_numpy(x_btc)
-    state, pieces = network.no_past(len(x)), []
+    deployed, state, pieces = Deployed(network), network.no_past(len(x)), []
     with torch.no_grad():
         for start, end in ((0, 24), (24, 72), (72, 100)):
-            y, state = network.after(x[:, start:end], state)
+            y, state = deployed(x[:, start:end], state)
             pieces.append(y)
-        torch.testing.assert_close(torch.cat(pieces, dim=1), network(x), rtol=1e-5, atol=1e-3)
+        whole, _ = deployed(x, network.no_past(len(x)))
+        torch.testing.assert_close(torch.cat(pieces, dim=1), whole, rtol=1e-5, atol=1e-3)
+
+
+def test_a_deployed_network_answers_as_the_network_does_with_its_scaling_inside_the_weights(
+    network: Network, x_btc: np.ndarray
+) -> None:
+    x = torch.from_numpy(x_btc)
+    network.gate[2] = 0.0  # an input that is pruned
+    with torch.no_grad():
+        y, _ = Deployed(network)(x, network.no_past(len(x)))
+        gap = (y - network(x)) / network.scaling.scale
+    assert network.scaling.is_log.any() and network.scaling.is_squared.any() and not network.scaling.is_squared.all()
+    assert gap.abs().max() < 1e-4
 
 
 def test_memory_in_blocks_equals_the_recurrence_step_by_step() -> None:
@@ -97,7 +111,7 @@ def test_attention_in_blocks_equals_masked_attention_over_all_hours() -> None:
     lag = hours[:, None] - keys[None, :]
     seen = (lag >= 0) & (torch.floor_divide(keys, 5)[None, :] >= hours[:, None] // 5 - 1)
     bias = mixing.lag_bias[:, lag.clamp(0, 9)].masked_fill(~seen, float("-inf"))
-    wanted = ((q @ k.transpose(-1, -2) / 2 + bias).softmax(-1) @ v).transpose(1, 2).reshape(2, 20, 8)
+    wanted = ((q @ k.transpose(-1, -2) / 2 + bias).sigmoid() @ v).transpose(1, 2).reshape(2, 20, 8)
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
 
 
