@@ -1,18 +1,18 @@
 # Two targets: `gateway` (the default) runs one building, without torch and EnergyPlus; `workshop` makes bundles.
 #   docker build -t setwise .                         docker build --target workshop -t setwise-workshop .
-# A release pins the base by digest: --build-arg PYTHON_IMAGE=python:3.12-slim@sha256:...
-ARG PYTHON_IMAGE=python:3.12-slim
+# A release pins the base by digest: scripts/release.sh refuses one that is not.
+ARG PYTHON_IMAGE=python:3.13-slim-trixie
 
 # ---- build: wheel and environment; compilers and caches stay here
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /src
-RUN python -m venv /opt/setwise
-# Dependencies first: they change less often than the code, and this layer is the slow one.
+# The environment carries no pip of its own: a gateway installs nothing.
+RUN python -m venv --without-pip /opt/setwise
+# Dependencies first: they change less often than the code, and this layer is the slow one. Wheels only, each with its hash.
+COPY deploy/gateway.lock deploy/
+RUN pip --python /opt/setwise/bin/python install --require-hashes --only-binary :all: -r deploy/gateway.lock
 COPY pyproject.toml ./
-COPY scripts/requirements.py scripts/
-RUN python scripts/requirements.py > /tmp/requirements.txt \
-    && /opt/setwise/bin/pip install -r /tmp/requirements.txt
 COPY README.md LICENSE setwise.py ./
 COPY building building
 COPY simulation simulation
@@ -23,14 +23,15 @@ COPY proof proof
 COPY service service
 COPY buildings buildings
 COPY bundles bundles
-RUN /opt/setwise/bin/pip install --no-deps .
+RUN pip --python /opt/setwise/bin/python install --no-deps .
 
 # ---- workshop: everything that happens before a bundle (amd64 only: EnergyPlus has no arm64 wheel for Linux)
 FROM build AS workshop
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-RUN /opt/setwise/bin/pip install --index-url ${TORCH_INDEX} torch==2.13.0 \
+COPY scripts/requirements.py scripts/
+RUN pip --python /opt/setwise/bin/python install --index-url ${TORCH_INDEX} torch==2.13.0 \
     && python scripts/requirements.py train cluster > /tmp/requirements.txt \
-    && /opt/setwise/bin/pip install -r /tmp/requirements.txt \
+    && pip --python /opt/setwise/bin/python install -r /tmp/requirements.txt \
     && useradd --create-home --uid 10001 setwise \
     && install -d -o setwise -g setwise /work
 ENV PATH=/opt/setwise/bin:$PATH
@@ -50,6 +51,7 @@ ENV PATH=/opt/setwise/bin:$PATH \
     SETWISE_API__HOST=0.0.0.0 \
     SETWISE_API__TOKEN_FILE=/state/token \
     SETWISE_STORE__URL=sqlite:////state/setwise.db \
+    SETWISE_STORE__BACKUPS=/state/backups \
     SETWISE_BUILDINGS=/buildings \
     SETWISE_BUILDING__BUNDLE=/bundles/medium_office
 RUN useradd --system --uid 10001 --home-dir /state setwise \

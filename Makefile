@@ -11,7 +11,7 @@ VENV := .venv
 DEMO_VENV := .venv-demo
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format rehearse clean
+.PHONY: help demo test check format rehearse lock clean
 .DEFAULT_GOAL := help
 
 help:  ## This list
@@ -33,8 +33,11 @@ format: $(VENV)/installed  ## Bring the code into shape
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-rehearse:  ## The Dockerfile's gateway steps in a clean environment, without Docker; says how big it is
-	@PYTHON=$(PYTHON) scripts/rehearse_gateway.sh
+rehearse:  ## The Dockerfile's gateway steps in a bare Debian root, without Docker; serves from it and says how big it is (root)
+	@$(PYTHON) scripts/rehearse.py
+
+lock:  ## Pin the gateway's dependencies anew (deploy/gateway.lock): wheels for amd64 and arm64 with their hashes
+	@$(PYTHON) scripts/lock.py
 
 clean:  ## Remove the environments and caches
 	rm -rf $(VENV) $(DEMO_VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

@@ -16,7 +16,7 @@ from building.description import Building, load_building
 from simulation.rc import RcPredictor
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(Path(__file__).parent))  # for postgres.py and recovery.py
+sys.path.insert(0, str(Path(__file__).parent))  # for postgres.py, recovery.py and served.py
 
 # The same examples on every run, and no clock: a busy machine must not fail a property.
 settings.register_profile("setwise", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -28,8 +28,10 @@ def script(path: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look there
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend((ROOT / path).parent)  # as when it is run
+        spec.loader.exec_module(module)
     return module
 
 
@@ -127,9 +129,47 @@ def test_the_gateway_image_installs_no_extra_and_is_the_default_target() -> None
     stages = re.findall(r"^FROM \S+ AS (\w+)", DOCKERFILE, flags=re.M)
     assert stages == ["build", "workshop", "gateway"]
     steps = [rest for word, rest in instructions("build") + instructions("gateway") if word == "RUN"]
-    assert any("requirements.py >" in step for step in steps)
-    assert not any("torch" in step or re.search(r"requirements\.py \w", step) for step in steps)
+    assert any("--require-hashes --only-binary :all: -r deploy/gateway.lock" in step for step in steps)
+    assert not any("torch" in step or "requirements.py" in step for step in steps)
     assert any("--from=build" in rest for word, rest in instructions("gateway") if word == "COPY")
+
+
+def test_lock_holds_what_pyproject_asks_for_with_hashes_of_wheels_for_both_machines() -> None:
+    lock = script("scripts/lock.py")
+    text = lock.LOCK.read_text(encoding="utf-8")
+    base = script("scripts/requirements.py").requirements(PYPROJECT["project"], [])
+    assert lock.not_as_wanted(base, text) == []
+    assert lock.not_as_wanted(["numpy<2", "nobody>=1"], text) == ["numpy<2", "nobody>=1"]
+    pins = re.split(r"\n(?=\S)", text.strip())[1:]
+    hashes = {pin.split()[0].split("==")[0]: len(re.findall(r"--hash=sha256:[0-9a-f]{64}", pin)) for pin in pins}
+    assert set(hashes.values()) == {1, 2}
+    compiled = ("numpy", "pandas", "scipy", "onnxruntime", "pydantic-core", "moocore")
+    assert all(hashes[name] == len(lock.MACHINES) for name in compiled)
+
+
+@pytest.mark.slow
+def test_every_pin_of_the_lock_has_wheels_for_both_machines() -> None:
+    done = subprocess.run([sys.executable, "scripts/lock.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode and re.search("Connection|timed out|Max retries|resolve", done.stderr):
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "machines=amd64,arm64" in done.stdout
+
+
+def test_python_of_the_lock_is_that_of_the_image_and_of_the_rehearsal() -> None:
+    found = re.search(r"PYTHON_IMAGE=python:(\d\.\d+)-slim-(\w+)", DOCKERFILE)
+    assert found is not None
+    assert found[1] == script("scripts/lock.py").PYTHON
+    assert found[2] == script("scripts/rehearse.py").SUITE
+
+
+def test_rehearsal_knows_every_instruction_of_the_gateway() -> None:
+    rehearse = script("scripts/rehearse.py")
+    told = rehearse.steps(DOCKERFILE)
+    assert {word for word, _ in told} <= {"ARG", "FROM", "COPY", *rehearse.STATE, "RUN", *rehearse.SAID}
+    for stage in ("build", "gateway"):
+        for word, rest in instructions(stage):
+            assert (word, rest) in told
 
 
 def test_everything_the_image_copies_exists_and_passes_the_ignore_file() -> None:
@@ -180,7 +220,7 @@ def test_links_and_make_targets_of_the_readme_exist() -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert link.startswith("http") or (ROOT / link).exists(), link
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
-    assert set(re.findall(r"\bmake (demo|test|check|rehearse|\w+ing)\b", README)) <= targets
+    assert set(re.findall(r"\bmake (demo|test|check|rehearse|lock|\w+ing)\b", README)) <= targets
 
 
 def test_every_decision_says_why_what_was_refused_and_when_to_reopen() -> None:
