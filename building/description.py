@@ -256,9 +256,13 @@ class Building:
         )
         return pd.concat([frame.drop(columns=[c for c in beams if c in frame]), beams], axis=1)
 
-    def own_schedule(self) -> WeekProfile:
-        """Return the building's own schedule (baseline.toml): every setting and every occupancy series, hourly."""
+    @cached_property
+    def _own_schedule(self) -> WeekProfile:
         return own_schedule(self.folder / "baseline.toml", (*self.facts.settings, *self.facts.occupancy))
+
+    def own_schedule(self) -> WeekProfile:
+        """Return the building's own schedule (baseline.toml, read once): every setting and every occupancy series, hourly."""
+        return self._own_schedule
 
 
 def _declared(table: dict[str, Any], role: Role) -> list[Variable]:

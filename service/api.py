@@ -103,7 +103,7 @@ class Sources:
     told: Callable[[], Told]
     changed: Callable[[], None]
     audit: AuditLog
-    parts: Callable[[], Sequence[Part]] = tuple
+    parts: Callable[[Guarded], Sequence[Part]] = lambda decided: ()
     rows: Callable[[], Mapping[str, int]] = dict
     beat_age_s: Callable[[], float | None] = lambda: None
     what_if: Callable[[Question], Mapping[str, Any]] = lambda _: {}
@@ -802,39 +802,40 @@ def create_api(sources: Sources) -> FastAPI:
     @api.get("/v1/status", **open_to("viewer", "service"))
     def status() -> Status:
         """The service in one page: broker, plan, calibration, jobs, refusals."""
-        live, decision, told, now = sources.live(), sources.decide(), sources.told(), clock.now()
-        sent = store.last_publications()
-        plan = store.plan_in_force(clock.now())
-        calibration = store.last_calibration(is_accepted=True)
-        jobs = store.jobs(limit=12)
-        newest = store.last(sources.points.measured.names)
-        return Status(
-            building=building.name,
-            title=building.facts.title,
-            time_zone=building.site.time_zone,
-            now=clock.now(),
-            is_broker_connected=live.is_connected,
-            broker=live.broker,
-            problems=list(live.problems),
-            last_reading=max((r.stamp for r in newest.values()), default=None),
-            origin=decision.origin,
-            guard_notes=[str(a) for a in decision.actions],
-            mode=_mode(told),
-            precedence=PRECEDENCE,
-            overrides=[_override(o, building, now) for o in told.in_force(now).values()],
-            unconfirmed=[name for name, p in sent.items() if p.state == "unconfirmed"],
-            changeover=changeover_now(),
-            plan_waiting=plan.id if told.mode == "advise" and plan is not None and plan.id != told.confirmed_plan else None,
-            plan_issued=None if plan is None else plan.issued,
-            plan_end=None if plan is None else plan.plan.end,
-            calibration_made=None if calibration is None else calibration.made,
-            running=[j.kind for j in jobs if j.outcome == "running"],
-            jobs=[_job(j) for j in jobs],
-            refusals=[Refusal(reason=r.reason, n=r.n, last=r.last, topic=r.topic, detail=r.detail) for r in store.refusals()],
-            counters=dict(live.counters),
-            rows=dict(sources.rows()),
-            parts=[PartNow(**asdict(p)) for p in sources.parts()],
-        )
+        with store.moment():
+            live, decision, told, now = sources.live(), sources.decide(), sources.told(), clock.now()
+            sent = store.last_publications()
+            plan = store.plan_in_force(clock.now())
+            calibration = store.last_calibration(is_accepted=True)
+            jobs = store.jobs(limit=12)
+            newest = store.last(sources.points.measured.names)
+            return Status(
+                building=building.name,
+                title=building.facts.title,
+                time_zone=building.site.time_zone,
+                now=clock.now(),
+                is_broker_connected=live.is_connected,
+                broker=live.broker,
+                problems=list(live.problems),
+                last_reading=max((r.stamp for r in newest.values()), default=None),
+                origin=decision.origin,
+                guard_notes=[str(a) for a in decision.actions],
+                mode=_mode(told),
+                precedence=PRECEDENCE,
+                overrides=[_override(o, building, now) for o in told.in_force(now).values()],
+                unconfirmed=[name for name, p in sent.items() if p.state == "unconfirmed"],
+                changeover=changeover_now(),
+                plan_waiting=plan.id if told.mode == "advise" and plan is not None and plan.id != told.confirmed_plan else None,
+                plan_issued=None if plan is None else plan.issued,
+                plan_end=None if plan is None else plan.plan.end,
+                calibration_made=None if calibration is None else calibration.made,
+                running=[j.kind for j in jobs if j.outcome == "running"],
+                jobs=[_job(j) for j in jobs],
+                refusals=[Refusal(reason=r.reason, n=r.n, last=r.last, topic=r.topic, detail=r.detail) for r in store.refusals()],
+                counters=dict(live.counters),
+                rows=dict(sources.rows()),
+                parts=[PartNow(**asdict(p)) for p in sources.parts(decision)],
+            )
 
     @api.get("/v1/setpoints", **open_to("viewer", "decisions"))
     def setpoints() -> Setpoints:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import signal
 import socket
 import sys
@@ -52,6 +53,8 @@ _BEAT_S = 0.5
 """Real seconds between two looks at the clock; a turned clock wakes the loop at once."""
 _LOOK_S = 10.0
 """Real seconds between two looks at every part."""
+_COUNTED_S = 5.0
+"""Real seconds, at least, between two counts of rows."""
 
 
 class Service:
@@ -75,7 +78,7 @@ class Service:
         kinds = ("calibration", "plan", "compaction", "backup", "savings")
         cadences = {kind: getattr(told, kind) for kind in kinds}
         self._cadences = {kind: Cadence.parse(text) for kind, text in cadences.items()}
-        self.store = SqlStore(config.store.url.get_secret_value())
+        self.store = SqlStore(config.store.url.get_secret_value(), is_only_writer=True)
         self._open_predictor = open_predictor
         self.jobs = Jobs(
             [
@@ -119,7 +122,8 @@ class Service:
         )
         self._watch = Watch()
         self._looked_s = 0.0
-        self._counted: tuple[float, dict[str, int]] = (0.0, {})
+        self._rows: dict[str, int] = {}
+        self._counted_until_s = 0.0
         self._beat_s: float | None = None  # when the loop last came round (steady clock)
         self._is_plan_new = threading.Event()
         self._is_upholding = False
@@ -172,25 +176,33 @@ class Service:
             what_if=lambda question: self.answering.ask(self.clock.now(), question),
         )
 
-    def parts(self) -> list[Part]:
-        """Look at every part: whether it is right, since when, and what comes next."""
+    def parts(self, decided: Guarded | None = None) -> list[Part]:
+        """Look at every part: whether it is right, since when, and what comes next. `decided`: what `decide` just answered."""
         now, mqtt = self.clock.now(), self.config.mqtt
         if now == EPOCH:
             return [Part("clock", "waiting", "the clock topic has not spoken yet.", "Nothing is published before it does.")]
         due = self._timetable.due if self._timetable is not None else dict.fromkeys(self._cadences)
         broker = (self.link.is_connected, f"{mqtt.host}:{mqtt.port}")
-        found = examine(self.config, self.points, self.store, now, broker, self.decide().origin, due)
+        found = examine(self.config, self.points, self.store, now, broker, (decided or self.decide()).origin, due)
         return self._watch.look(found, now)
 
     def rows(self) -> dict[str, int]:
-        """Return how many rows each table has. Counting millions takes a while: what took long is not asked for again soon."""
-        until_s, rows = self._counted
+        """Return how many rows each table had a while ago: millions take seconds to count, so a thread of its own does it."""
+        if not self._rows:
+            self._count()
+        elif time.monotonic() > self._counted_until_s:
+            self._counted_until_s = math.inf
+            threading.Thread(target=self._count, name="count", daemon=True).start()
+        return dict(self._rows)
+
+    def _count(self) -> None:
         began_s = time.monotonic()
-        if began_s > until_s:
-            rows = self.store.counts()
-            took_s = time.monotonic() - began_s
-            self._counted = (time.monotonic() + (200 * took_s if took_s > 0.05 else 0.0), rows)
-        return dict(rows)
+        try:
+            self._rows = self.store.counts()
+        except StoreError:
+            log.debug("rows were not counted", exc_info=True)
+        now_s = time.monotonic()
+        self._counted_until_s = now_s + max(_COUNTED_S, 200 * (now_s - began_s))
 
     def decide(self) -> Guarded:
         """Return the settings that may leave now, after the guard."""

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from service.guard import Guarded
 from service.savings import KEY, own_day
 
 if TYPE_CHECKING:
@@ -63,10 +64,11 @@ class _Service(Collector):
         yield _gauge("plan_age_seconds", "Age of the plan in force.", None if plan is None else _seconds(now - plan.issued))
         age = None if calibration is None else _seconds(now - calibration.made)
         yield _gauge("calibration_age_seconds", "Age of the accepted calibration.", age)
-        yield from self._setpoints()
+        decided = s.decide()
+        yield from self._setpoints(decided)
         yield from self._jobs()
         state = GaugeMetricFamily("setwise_part_ok", "1 while a part of /v1/status is ok.", labels=["part"])
-        for part in s.parts():
+        for part in s.parts(decided):
             state.add_metric([part.name], float(part.state == "ok"))
         yield state
         yield from self._savings()
@@ -90,9 +92,9 @@ class _Service(Collector):
         yield good
         yield from values.values()
 
-    def _setpoints(self) -> Iterable[Metric]:
+    def _setpoints(self, decided: Guarded) -> Iterable[Metric]:
         values: dict[str, GaugeMetricFamily] = {}
-        for name, value in self._sources.decide().settings.items():
+        for name, value in decided.settings.items():
             unit = self._sources.building.settings[name].quantity.unit
             _by_unit(values, "setpoint", "Settings in force after the guard", unit).add_metric([name], value)
         yield from values.values()
@@ -137,7 +139,8 @@ def metrics_text(sources: Sources) -> str:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(_Service(sources))
-    return generate_latest(registry).decode()
+    with sources.store.moment():
+        return generate_latest(registry).decode()
 
 
 def _gauge(name: str, meaning: str, value: float | None) -> GaugeMetricFamily:

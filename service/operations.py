@@ -321,10 +321,11 @@ def decide(store: Store, building: Building, config: Config, now: pd.Timestamp, 
     held, season = told.in_force(now), is_cooling_season(now, building.site.time_zone, config.guard)
     trial = own_day(config.savings, building, now)
     try:
-        own = own_schedule(building, store.last_calibration(is_accepted=True))
-        moment = observe(store, building, now, own)
-        if told.mode == "advise" and told.confirmed_plan is not None:
-            confirmed = store.plan(told.confirmed_plan)
+        with store.moment():
+            own = own_schedule(building, store.last_calibration(is_accepted=True))
+            moment = observe(store, building, now, own)
+            confirmed = store.plan(told.confirmed_plan) if told.confirmed_plan is not None else None
+        if told.mode == "advise":
             if confirmed is not None and confirmed.state == "accepted" and confirmed.plan.at(now) is not None:
                 moment = replace(moment, plan=confirmed)  # a newer plan waits for a person
         return guard(replace(moment, overrides=held, is_cooling_season=season, own_day=trial), building, config.guard)

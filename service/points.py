@@ -41,9 +41,7 @@ from building.variables import Role, Signature, Variable
 from service import payloads, sparkplug
 from service.quality import USABLE, Rule, units_that_fit
 from service.store import Reading
-
-Row = tuple[str, int, float, str, int]
-"""One reading as the store keeps it: variable, stamp [UTC ms], value, flag, received [UTC ms]."""
+from service.store.newest import Row, reading_of
 
 COUNTER = ".counter"
 """Readings of the energy counter of a power are kept in kWh under its variable's name with this behind it."""
@@ -392,12 +390,6 @@ def topic_matches(pattern: str, topic: str) -> bool:
         if i >= len(given) or level not in ("+", given[i]):
             return False
     return len(wanted) == len(given)
-
-
-def reading_of(row: Row) -> Reading:
-    """Return a row of the store as a Reading."""
-    name, stamp_ms, value, flag, received_ms = row
-    return Reading(name, pd.Timestamp(stamp_ms, unit="ms", tz="UTC"), value, pd.Timestamp(received_ms, unit="ms", tz="UTC"), flag)
 
 
 def _take(

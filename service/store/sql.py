@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from building.errors import BadReadingError, JobOverlapError, SetwiseError, Stor
 from building.plan import Plan
 from service.quality import UNUSABLE, Rule, resample
 from service.store import schema
+from service.store.newest import Newest, Row, reading_of
 from service.store.records import (
     DocumentRecord,
     JobRecord,
@@ -78,13 +81,15 @@ class SqlStore:
     Args:
         url: ``sqlite:///file`` or a PostgreSQL URL. Tables of an older setwise are upgraded, after a copy of the store was made.
         copies: folder of that copy; None for beside the file, and ``state/backups`` for PostgreSQL.
+        is_only_writer: nobody else adds readings, so that `last` may answer from memory.
 
     Raises:
         StoreError: it cannot be opened, or a newer setwise wrote it.
     """
 
-    def __init__(self, url: str, copies: Path | None = None) -> None:
+    def __init__(self, url: str, copies: Path | None = None, is_only_writer: bool = False) -> None:
         self._copies = copies
+        self._newest = Newest(self._last) if is_only_writer else None
         try:
             parsed = sa.make_url(url)
             self._shown = parsed.render_as_string(hide_password=True)
@@ -147,32 +152,46 @@ class SqlStore:
             yield
 
     @contextmanager
+    def moment(self) -> Iterator[None]:
+        """Let all reads of this thread inside the block see one moment, over one connection: quicker than one for each."""
+        with self._reading() as c:
+            outer, self._joined.reading = getattr(self._joined, "reading", None), c
+            try:
+                yield
+            finally:
+                self._joined.reading = outer
+
+    @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
         outer: sa.Connection | None = getattr(self._joined, "connection", None)
         if outer is not None:
             yield outer
             return
+        added: list[Sequence[Row]] = []
         try:
             with self._engine.connect() as c:
                 c = c.execution_options(setwise_writes=True)
                 with c.begin():
-                    self._joined.connection = c
+                    self._joined.connection, self._joined.added = c, added
                     try:
                         yield c
                     finally:
                         self._joined.connection = None
         except sa.exc.SQLAlchemyError as e:
             raise StoreError(url=self._shown, reason=_sentence(e)) from e
+        if self._newest is not None:
+            for rows in added:
+                self._newest.take(rows)
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        outer: sa.Connection | None = getattr(self._joined, "connection", None)
-        if outer is not None:
-            yield outer
-            return
+        outer: sa.Connection | None = getattr(self._joined, "connection", None) or getattr(self._joined, "reading", None)
         try:
-            with self._engine.connect() as c:
-                yield c
+            if outer is not None:
+                yield outer
+            else:
+                with self._engine.connect() as c:
+                    yield c
         except sa.exc.SQLAlchemyError as e:
             raise StoreError(url=self._shown, reason=_sentence(e)) from e
 
@@ -192,14 +211,15 @@ class SqlStore:
         at: pd.Timestamp | None = None,
     ) -> int:
         """See `Store.add_rows`."""
-        for row in rows:
-            _finite(row[2])
+        if not all(math.isfinite(row[2]) for row in rows):
+            raise StoreError(url=self._shown, reason="a reading that is not a number cannot be kept.")
         refused = list(refused)
         now = _ms(at) if at is not None else max((row[4] for row in rows), default=0)
         n_new = 0
         with self._writing() as c:
             if rows:
                 n_new = int(c.exec_driver_sql(self._add_text, list(rows)).rowcount)
+                self._joined.added.append(rows)
             counted = Counter(e.reason for e in refused)
             latest = {e.reason: (e.topic, e.detail) for e in refused}
             if n_new < len(rows):
@@ -253,21 +273,24 @@ class SqlStore:
 
     def last(self, variables: Sequence[str], is_usable: bool = True) -> dict[str, Reading]:
         """See `Store.last`."""
+        is_inside = getattr(self._joined, "connection", None) is not None  # a transaction sees what it has not committed
+        ask = self._last if self._newest is None or is_inside else self._newest.of
+        return {name: reading_of(row) for name, row in ask(variables, is_usable).items()}
+
+    def _last(self, variables: Sequence[str], is_usable: bool) -> dict[str, Row]:
         t, s = READINGS.c, SUMMARIES.c
         raw = sa.select(READINGS).where(t.variable == sa.bindparam("name")).order_by(t.stamp.desc()).limit(1)
-        old = sa.select(s.variable, s.stamp, s.last, s.flag, s.step_min).where(s.variable == sa.bindparam("name"))
+        end = s.stamp + 60_000 * s.step_min
+        old = sa.select(s.variable, s.stamp, s.last, s.flag, end).where(s.variable == sa.bindparam("name"))
         old = old.order_by(s.stamp.desc()).limit(1)
         if is_usable:
             raw, old = raw.where(t.flag.not_in(UNUSABLE)), old.where(s.flag.not_in(UNUSABLE))
-        found = {}
+        found: dict[str, Row] = {}
         with self._reading() as c:
             for name in variables:
-                row = c.execute(raw, {"name": name}).first()
+                row = c.execute(raw, {"name": name}).first() or c.execute(old, {"name": name}).first()
                 if row is not None:
-                    found[name] = Reading(row.variable, _instant(row.stamp), row.value, _instant(row.received), row.flag)
-                elif (row := c.execute(old, {"name": name}).first()) is not None:
-                    stamp = _instant(row.stamp)
-                    found[name] = Reading(row.variable, stamp, row.last, stamp + pd.Timedelta(minutes=row.step_min), row.flag)
+                    found[name] = (row[0], row[1], row[2], row[3], row[4])
         return found
 
     def refusals(self) -> list[RefusalRecord]:
@@ -376,16 +399,14 @@ class SqlStore:
         if row is None:
             return None
         try:
-            data = json.loads(row.json)
+            data = _document(row.json)
         except ValueError as e:
             raise self._damaged(table.name, row.id, e) from e
-        if not isinstance(data, dict):
-            raise self._damaged(table.name, row.id, "not an object")
-        return DocumentRecord(row.id, _instant(row.made), row.state, data)
+        return DocumentRecord(row.id, _instant(row.made), row.state, dict(data))
 
     def _plan_record(self, row: Any) -> PlanRecord:
         try:
-            plan = Plan.from_dict(json.loads(row.json))
+            plan = _plan(row.json)
         except (SetwiseError, ValueError, KeyError, TypeError, AttributeError) as e:
             raise self._damaged(PLANS.name, row.id, e) from e
         return PlanRecord(row.id, _instant(row.issued), row.state, plan)
@@ -471,9 +492,10 @@ class SqlStore:
 
     def last_publications(self) -> dict[str, PublicationRecord]:
         """See `Store.last_publications`."""
-        newest = sa.select(sa.func.max(PUBLICATIONS.c.id)).group_by(PUBLICATIONS.c.setting)
+        t = PUBLICATIONS.c
+        newest = sa.select(PUBLICATIONS).where(t.setting == sa.bindparam("name")).order_by(t.id.desc()).limit(1)
         with self._reading() as c:
-            rows = c.execute(sa.select(PUBLICATIONS).where(PUBLICATIONS.c.id.in_(newest))).all()
+            rows = [c.execute(newest, {"name": name}).one() for name in _first_column(c, t.setting)]
         return {row.setting: _publication_record(row) for row in rows}
 
     def publications(self, start: pd.Timestamp, end: pd.Timestamp) -> list[PublicationRecord]:
@@ -528,10 +550,9 @@ class SqlStore:
 
     def counts(self) -> dict[str, int]:
         """See `Store.counts`."""
+        each = [sa.select(sa.func.count()).select_from(t).scalar_subquery().label(t.name) for t in METADATA.sorted_tables]
         with self._reading() as c:
-            return {
-                t.name: int(c.execute(sa.select(sa.func.count()).select_from(t)).scalar_one()) for t in METADATA.sorted_tables
-            }
+            return {name: int(n) for name, n in c.execute(sa.select(*each)).mappings().one().items()}
 
     def newest(self) -> pd.Timestamp | None:
         """See `Store.newest`."""
@@ -569,7 +590,7 @@ class SqlStore:
         limit, n_gone = _ms(before), 0
         limits = {"readings": limit, "summaries": limit, "forecasts": _ms(forecasts_before) if forecasts_before else limit}
         with self._reading() as c:
-            streams = [*self._streams(c), *((FORECASTS, v) for v in _first_column(c, FORECASTS))]
+            streams = [*self._streams(c), *((FORECASTS, v) for v in _first_column(c, FORECASTS.c.variable))]
         for table, name in streams:
             with self._writing() as c:
                 old = (table.c.variable == name) & (table.c.stamp < limits[table.name])
@@ -579,7 +600,7 @@ class SqlStore:
         return n_gone
 
     def _streams(self, c: sa.Connection) -> list[tuple[sa.Table, str]]:
-        return [(table, v) for table in (READINGS, SUMMARIES) for v in _first_column(c, table)]
+        return [(table, v) for table in (READINGS, SUMMARIES) for v in _first_column(c, table.c.variable)]
 
     # -- copies
 
@@ -724,14 +745,14 @@ def _levels(parts: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.float64]
     return stamps[order], levels[order], np.ones(len(order), dtype=bool)
 
 
-def _first_column(c: sa.Connection, table: sa.Table) -> list[str]:
-    """Return the variables of a table by jumping along its key: no scan of millions of rows."""
+def _first_column(c: sa.Connection, column: sa.ColumnElement[str]) -> list[str]:
+    """Return the values of the first column of a key by jumping along it: no scan of millions of rows."""
     names: list[str] = []
-    question = sa.select(sa.func.min(table.c.variable))
+    question = sa.select(sa.func.min(column))
     name = c.execute(question).scalar()
     while name is not None:
         names.append(name)
-        name = c.execute(question.where(table.c.variable > name)).scalar()
+        name = c.execute(question.where(column > name)).scalar()
     return names
 
 
@@ -754,11 +775,30 @@ def _finite(value: float) -> float:
 
 
 def _wide(rows: Sequence[Any], variables: Sequence[str]) -> pd.DataFrame:
-    long = pd.DataFrame([tuple(row) for row in rows], columns=["variable", "stamp", "value"])
-    frame = long.pivot(index="stamp", columns="variable", values="value").reindex(columns=list(variables)).astype(float)
-    frame.index = pd.to_datetime(pd.Index(frame.index, dtype="int64"), unit="ms", utc=True)
-    frame.index.name = frame.columns.name = None
-    return frame.sort_index()
+    """Return rows of (variable, stamp, value) as a column per variable and a row per stamp, NaN where there is none."""
+    stamps = sorted({row[1] for row in rows})
+    place, column = {stamp: i for i, stamp in enumerate(stamps)}, {name: i for i, name in enumerate(variables)}
+    values = np.full((len(stamps), len(variables)), np.nan)
+    for name, stamp, value in rows:
+        values[place[stamp], column[name]] = value
+    index = pd.DatetimeIndex(np.asarray(stamps, dtype="datetime64[ms]")).tz_localize("UTC")
+    return pd.DataFrame(values, index=index, columns=list(variables))
+
+
+# What is kept never changes, but is asked for again and again. Only what can be read is remembered.
+
+
+@lru_cache(maxsize=8)
+def _document(text: str) -> dict[str, Any]:
+    data = json.loads(text)
+    if not isinstance(data, dict):
+        raise ValueError("not an object")
+    return data
+
+
+@lru_cache(maxsize=8)
+def _plan(text: str) -> Plan:
+    return Plan.from_dict(json.loads(text))
 
 
 def _job_record(row: Any) -> JobRecord:
