@@ -23,9 +23,10 @@ from service import sparkplug
 from service.clock import Clock, TurnedClock
 from service.config import IngestSection
 from service.mqtt import Message
-from service.points import COUNTER, AgeLimits, Points, Row, read_forecast
+from service.points import COUNTER, AgeLimits, Points, read_forecast
 from service.quality import COUNTER_GAP_H, USABLE, Watch
 from service.store import Store
+from service.store.newest import Row
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -26,12 +25,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from building.errors import BrokerError
 from service.config import MqttSection
+from service.wire import Client
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message as it arrived.
 
     Attributes:
@@ -76,7 +75,7 @@ class MqttLink:
         self.n_failures = 0
         self.n_published = 0
         self.state = "stopped"
-        self._client: paho.Client | None = None
+        self._client: Client | None = None
         self._connected = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
@@ -140,10 +139,9 @@ class MqttLink:
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
         """Tell the broker that these messages are safe with us. Those of a former connection are left: it sends them again."""
-        client = self._client
-        for message in messages:
-            if client is not None and message.qos > 0 and message.connection == self.n_connections:
-                client.ack(message.mid, message.qos)
+        client, present = self._client, self.n_connections
+        if client is not None:
+            client.acknowledge([m.mid for m in messages if m.qos > 0 and m.connection == present])
 
     # -- the link's thread
 
@@ -200,10 +198,9 @@ class MqttLink:
                 reason = f"the line dropped ({code})"
             closed.set()
 
-        def received(_c: paho.Client, _u: Any, m: paho.MQTTMessage) -> None:
-            topic = _topic(m)
+        def received(topic: str, payload: bytes, qos: int, is_retained: bool, mid: int) -> None:
             try:
-                self.on_message(Message(topic, bytes(m.payload), m.qos, m.retain, self.n_connections, m.mid))
+                self.on_message(Message(topic, payload, qos, is_retained, self.n_connections, mid))
             except Exception:  # it would end paho's thread; unacknowledged, the broker sends the message again
                 log.exception("a message on %s could not be taken", topic)
 
@@ -211,7 +208,7 @@ class MqttLink:
             self.on_sent(mid)
 
         client.on_connect, client.on_subscribe, client.on_disconnect = connected, subscribed, disconnected
-        client.on_message, client.on_publish = received, published
+        client.deliver, client.on_publish = received, published
         try:
             self._client = client
             if self.config.version == "5":
@@ -239,7 +236,7 @@ class MqttLink:
             log.exception("MQTT line: %s", reason)
         return reason
 
-    def _make_client(self) -> paho.Client:
+    def _make_client(self) -> Client:
         client = _client(self.config, self.client_id, self._tls, is_clean=False)
         client.will_set(self.status_topic, "offline", qos=1, retain=True)
         return client
@@ -267,14 +264,19 @@ def listen(config: MqttSection, topics: Sequence[str], seconds: float, on_messag
     Raises:
         BrokerError: no broker there, or it refuses.
     """
-    with _guest(config, topics, lambda m: on_message(_topic(m), bytes(m.payload), m.retain), is_manual=False):
+
+    def hear(client: Client, topic: str, payload: bytes, mid: int, is_retained: bool) -> None:
+        client.acknowledge([mid] if mid else [])
+        on_message(topic, payload, is_retained)
+
+    with _guest(config, topics, hear):
         time.sleep(seconds)
 
 
 def count_in_flight(config: MqttSection, building: str, wanted: int, patience_s: float = 2.0) -> int:
     """Return how many messages, at most `wanted`, the broker sends before the first is acknowledged.
 
-    They go to a topic of their own and are acknowledged in the end.
+    They go to a topic of their own, and the broker forgets them with the guest.
 
     Args:
         config: broker and credentials.
@@ -287,10 +289,10 @@ def count_in_flight(config: MqttSection, building: str, wanted: int, patience_s:
     """
     topic, heard = f"{config.root}/{building}/doctor", [0]
 
-    def hear(_message: paho.MQTTMessage) -> None:
+    def hear(*_: object) -> None:
         heard[0] += 1
 
-    with _guest(config, [topic], hear, is_manual=True) as client:
+    with _guest(config, [topic], hear) as client:
         for _ in range(wanted):
             client.publish(topic, b"?", qos=1)
         before, deadline = -1, time.monotonic() + 10 * patience_s
@@ -301,10 +303,8 @@ def count_in_flight(config: MqttSection, building: str, wanted: int, patience_s:
 
 
 @contextmanager
-def _guest(
-    config: MqttSection, topics: Sequence[str], hear: Callable[[paho.MQTTMessage], None], is_manual: bool
-) -> Iterator[paho.Client]:
-    """Give a connected client with a name of its own that the broker forgets afterwards."""
+def _guest(config: MqttSection, topics: Sequence[str], hear: Callable[[Client, str, bytes, int, bool], None]) -> Iterator[Client]:
+    """Give a connected client with a name of its own that the broker forgets afterwards; `hear` acknowledges, or does not."""
     ready, refusal = threading.Event(), ""
 
     def connected(c: paho.Client, _u: Any, _f: paho.ConnectFlags, code: ReasonCode, _p: Properties | None) -> None:
@@ -318,10 +318,9 @@ def _guest(
     client = _client(
         config, f"setwise-guest-{random.randrange(16**8):08x}", _tls(config) if config.is_tls else None, is_clean=True
     )
-    client.manual_ack_set(is_manual)
     client.on_connect = connected
     client.on_subscribe = lambda *_: ready.set()
-    client.on_message = lambda _c, _u, m: hear(m)
+    client.deliver = lambda topic, payload, _qos, is_retained, mid: hear(client, topic, payload, mid, is_retained)
     try:
         if config.version == "5":
             client.connect(config.host, config.port, config.keepalive_s, properties=_receive_maximum(config))
@@ -339,9 +338,9 @@ def _guest(
         client.loop_stop()
 
 
-def _client(config: MqttSection, client_id: str, tls: ssl.SSLContext | None, is_clean: bool) -> paho.Client:
+def _client(config: MqttSection, client_id: str, tls: ssl.SSLContext | None, is_clean: bool) -> Client:
     is_v5 = config.version == "5"
-    client = paho.Client(
+    client = Client(
         CallbackAPIVersion.VERSION2,
         client_id=client_id,
         clean_session=None if is_v5 else is_clean,
@@ -361,13 +360,6 @@ def _receive_maximum(config: MqttSection) -> Properties:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.ReceiveMaximum = config.inflight
     return properties
-
-
-def _topic(message: paho.MQTTMessage) -> str:
-    try:
-        return message.topic
-    except UnicodeDecodeError:  # paho hands over invalid UTF-8 and raises only here
-        return "(a topic that is not UTF-8)"
 
 
 def _tls(config: MqttSection) -> ssl.SSLContext:

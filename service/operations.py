@@ -324,10 +324,11 @@ def decide(store: Store, building: Building, config: Config, now: pd.Timestamp, 
         with store.moment():
             own = own_schedule(building, store.last_calibration(is_accepted=True))
             moment = observe(store, building, now, own)
-            confirmed = store.plan(told.confirmed_plan) if told.confirmed_plan is not None else None
-        if told.mode == "advise":
-            if confirmed is not None and confirmed.state == "accepted" and confirmed.plan.at(now) is not None:
-                moment = replace(moment, plan=confirmed)  # a newer plan waits for a person
+            confirmed = None
+            if told.mode == "advise" and told.confirmed_plan is not None:
+                confirmed = store.plan(told.confirmed_plan)
+        if confirmed is not None and confirmed.state == "accepted" and confirmed.plan.at(now) is not None:
+            moment = replace(moment, plan=confirmed)  # a newer plan waits for a person
         return guard(replace(moment, overrides=held, is_cooling_season=season, own_day=trial), building, config.guard)
     except Exception as e:  # whatever is wrong with what was kept, the building gets its setpoints, and people the reason
         row = building.own_schedule().unroll(pd.DatetimeIndex([now.floor("h")]), building.site.time_zone).iloc[0]

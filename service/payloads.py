@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -29,6 +29,8 @@ _STEP = re.compile(r'\.?(?:\[(\*)\]|\[(\d+)\]|\["([^"]*)"\]|\[([^\[\]=]+)=([^\[\
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _TRUTH = {"true": 1.0, "false": 0.0, "on": 1.0, "off": 0.0, "open": 1.0, "closed": 0.0}
 _LEAST_ISO = len("2026-01-07T15")
+_NO_PATH = LookupError("no path")
+_DECODE = json.JSONDecoder().decode
 
 
 @lru_cache(maxsize=4096)
@@ -53,6 +55,8 @@ def path_of(text: str) -> Path:
 def read_json(payload: bytes) -> Any:
     """Return the data of a JSON payload. Raises ValueError."""
     try:
+        if payload[:1] == b"{" and payload[1:2] != b"\0":  # UTF-8, as RFC 8259 wants it: no need to look which encoding it is
+            return _DECODE(payload.decode("utf-8", "surrogatepass"))
         return json.loads(payload)
     except RecursionError as e:
         raise ValueError("nested too deep") from e
@@ -61,12 +65,12 @@ def read_json(payload: bytes) -> Any:
 def at(data: Any, path: Path) -> Any:
     """Return what stands at `path`. Raises LookupError."""
     for step in path:
-        if isinstance(step, tuple):
+        if isinstance(data, dict) and step in data:
+            data = data[step]
+        elif isinstance(step, tuple):
             key, wanted = step
             items = [i for i in data if isinstance(i, dict) and str(i.get(key)) == wanted] if isinstance(data, list) else []
             data = items[0] if items else _nothing(step)
-        elif isinstance(data, dict) and step in data:
-            data = data[step]
         elif isinstance(data, list) and step.isdecimal() and int(step) < len(data):
             data = data[int(step)]
         else:
@@ -82,7 +86,7 @@ def every(data: Any, paths: tuple[Path | None, ...]) -> Iterator[tuple[Any, ...]
     """
     first = paths[0]
     if first is None or EVERY not in first:
-        yield tuple(_found(data, p) for p in paths)
+        yield tuple([_found(data, p) for p in paths])
         return
     way = first[: first.index(EVERY)]
     n = len(way) + 1
@@ -148,12 +152,12 @@ def instant_ms(given: Any, time_format: str, time_zone: str) -> int:
         if first.utcoffset() != first.replace(fold=1).utcoffset():
             raise ValueError(f"{given!r} is there twice or not at all in {time_zone}; send the offset")
         stamp = first
-    return round(stamp.astimezone(UTC).timestamp() * 1000)
+    return round(stamp.timestamp() * 1000)
 
 
 def _found(data: Any, path: Path | None) -> Any:
     if path is None:
-        return LookupError("no path")
+        return _NO_PATH
     try:
         return at(data, path)
     except LookupError as e:

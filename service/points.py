@@ -161,10 +161,14 @@ class _Way:
     low: float
     high: float
     paths: tuple[payloads.Path | None, payloads.Path | None, payloads.Path | None]  # value, time, unit
-
-    @property
-    def is_share(self) -> bool:
-        return self.quantity.name == "share"
+    # Of the point, plain: thousands a second are read.
+    topic: str
+    kind: str
+    shift_ms: int
+    is_stamped: bool
+    is_on_change: bool
+    is_counter: bool
+    is_share: bool
 
 
 class Points:
@@ -238,8 +242,12 @@ class Points:
 
     def is_stamped_by_us(self, name: str) -> bool:
         """Say whether the readings kept under `name` bear the instant of their arrival."""
-        point = self.facts.points.get(name.removesuffix(COUNTER))
-        return point is not None and point.time is None and point.kind != "sparkplug"
+        return name in self._stamped_by_us
+
+    @cached_property
+    def _stamped_by_us(self) -> frozenset[str]:
+        ways = (way for ways in self._by_topic.values() for way in ways)
+        return frozenset(way.name for way in ways if not way.is_stamped)
 
     def read(
         self, topic: str, payload: bytes, received_ms: int, limits: AgeLimits, is_retained: bool = False
@@ -264,7 +272,7 @@ class Points:
         data: Any = None
         is_json = False
         for way in ways:
-            if way.point.kind == "json" and not is_json:
+            if way.kind == "json" and not is_json:
                 try:
                     data, is_json = payloads.read_json(payload), True
                 except ValueError:
@@ -404,10 +412,10 @@ def _take(
     refused: list[BadReadingError],
 ) -> None:
     """Judge one value of one message; append the row, and why it is doubted. Raises BadReadingError: there is no row."""
-    topic, point = way.point.topic, way.point
+    topic = way.topic
     if isinstance(given, LookupError):
         raise BadReadingError(reason="missing_path", topic=topic, detail=str(given.args[0]))
-    if point.kind == "home_assistant" and isinstance(given, str) and given.strip().lower() in payloads.NOT_KNOWN:
+    if way.kind == "home_assistant" and isinstance(given, str) and given.strip().lower() in payloads.NOT_KNOWN:
         raise _unavailable(way, f"its state is '{given.strip()}'")
     number = payloads.number_in(given, way.is_share)
     if number is None:
@@ -418,15 +426,15 @@ def _take(
             raise BadReadingError(reason="missing_path", topic=topic, detail=str(unit.args[0]))
         told = str(unit)
     value, flag, doubt = _judge(way, number, told)
-    if point.time is None:
-        if is_retained and not point.is_on_change:
+    if not way.is_stamped:
+        if is_retained and not way.is_on_change:
             raise BadReadingError(reason="stale_retained", topic=topic, detail="retained, and without a time stamp")
         stamp_ms = received_ms
     else:
         if isinstance(time, LookupError):
             raise BadReadingError(reason="missing_path", topic=topic, detail=str(time.args[0]))
         try:
-            stamp_ms = payloads.instant_ms(time, point.time_format, point.time_zone)
+            stamp_ms = payloads.instant_ms(time, way.point.time_format, way.point.time_zone)
         except (ValueError, OverflowError) as e:
             raise BadReadingError(reason="bad_time", topic=topic, detail=str(e)) from e
     _keep(way, stamp_ms, value, flag, doubt, received_ms, limits, rows, refused)
@@ -436,7 +444,7 @@ def _take_metric(
     way: _Way, metric: sparkplug.Metric, received_ms: int, limits: AgeLimits, rows: list[Row], refused: list[BadReadingError]
 ) -> None:
     """Judge one Sparkplug metric; see `_take`."""
-    topic = way.point.topic
+    topic = way.topic
     if metric.value is None or not metric.is_good:
         raise _unavailable(way, f"'{metric.name}' is null" if metric.value is None else f"'{metric.name}' has a bad quality")
     number = payloads.number_in(metric.value, way.is_share)
@@ -462,14 +470,14 @@ def _judge(way: _Way, number: float, unit: str) -> tuple[float, str, str]:
     try:
         value = float(way.quantity.from_unit(number, unit))
     except UnknownUnitError as e:
-        raise BadReadingError(reason="unit", topic=way.point.topic, detail=str(e)) from e
+        raise BadReadingError(reason="unit", topic=way.topic, detail=str(e)) from e
     low, high = way.low, way.high
     if low <= value <= high:
         return value, "good", ""
     if not math.isfinite(value):
-        raise BadReadingError(reason="not_a_number", topic=way.point.topic, detail=f"{number:g} {unit} is no number inside")
+        raise BadReadingError(reason="not_a_number", topic=way.topic, detail=f"{number:g} {unit} is no number inside")
     clipped = min(max(value, low), high)
-    if abs(value - clipped) <= RANGE_SLACK * (high - low) and not way.point.is_counter:
+    if abs(value - clipped) <= RANGE_SLACK * (high - low) and not way.is_counter:
         return clipped, "clipped", ""
     doubt = f"{value:g} is outside {low:g} .. {high:g} {way.quantity.unit}"
     fitting = units_that_fit(way.quantity, number, low, high, unit)
@@ -489,19 +497,19 @@ def _keep(
     rows: list[Row],
     refused: list[BadReadingError],
 ) -> None:
-    stamp_ms += round(way.point.shift_min * 60_000)
+    stamp_ms += way.shift_ms
     ahead_ms = stamp_ms - received_ms
     if ahead_ms > limits.future_ms or -ahead_ms > limits.age_ms:
         reason = "from_future" if ahead_ms > 0 else "too_old"
         detail = f"{_iso(stamp_ms)}, our clock says {_iso(received_ms)}"
-        raise BadReadingError(reason=reason, topic=way.point.topic, detail=detail)
+        raise BadReadingError(reason=reason, topic=way.topic, detail=detail)
     rows.append((way.name, stamp_ms, value, flag, received_ms))
     if flag not in USABLE:
-        refused.append(BadReadingError(reason=flag, topic=way.point.topic, detail=doubt))
+        refused.append(BadReadingError(reason=flag, topic=way.topic, detail=doubt))
 
 
 def _unavailable(way: _Way, detail: str) -> BadReadingError:
-    return BadReadingError(reason="unavailable", topic=way.point.topic, detail=detail, variable=way.name)
+    return BadReadingError(reason="unavailable", topic=way.topic, detail=detail, variable=way.name)
 
 
 def _echoed(source: Source, quantity: Quantity, topic: str, payload: bytes) -> float:
@@ -588,7 +596,23 @@ def _way(point: Point, variable: Variable, place: str, file: Path | str) -> _Way
     else:
         low, high = 0.0 if point.low is None else point.low, _MOST_COUNTED_KWH if point.high is None else point.high
     name = variable.name + (COUNTER if point.is_counter else "")
-    return _Way(name, variable, point, quantity, point.unit or quantity.unit, low, high, (value, time, unit))
+    return _Way(
+        name,
+        variable,
+        point,
+        quantity,
+        point.unit or quantity.unit,
+        low,
+        high,
+        (value, time, unit),
+        topic=point.topic,
+        kind=point.kind,
+        shift_ms=round(point.shift_min * 60_000),
+        is_stamped=point.time is not None,
+        is_on_change=point.is_on_change,
+        is_counter=point.is_counter,
+        is_share=quantity.name == "share",
+    )
 
 
 def _check_source(source: Source, quantity: Quantity, place: str, file: Path | str) -> None:

@@ -1,4 +1,4 @@
-"""The newest reading of each variable, held in memory: status, zones, points and the guard ask for all of them, many times a minute."""
+"""The newest reading of each variable, held in memory: status, zones, points and the guard ask for all of them all the time."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ class Newest:
                 if is_good and name in usable and ((last := usable[name]) is None or stamp > last[1]):
                     usable[name] = row
                 if name in whatever and (
-                    (last := whatever[name]) is None
-                    or stamp > last[1]
-                    or (is_good and stamp == last[1] and last[3] in UNUSABLE)
+                    (last := whatever[name]) is None or stamp > last[1] or (is_good and stamp == last[1] and last[3] in UNUSABLE)
                 ):
                     whatever[name] = row
 
