@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +197,34 @@ def prove(a: argparse.Namespace) -> Answer:
 
 
 # ------------------------------------------------------------------------------------------------------- before the gateway
+
+
+@verb(
+    "setwise adopt my.idf --weather my.epw --out buildings/my_building --points my_points.csv",
+    option("model", type=Path, help="IDF or epJSON of the EnergyPlus version that setwise simulates with"),
+    option("--weather", type=Path, required=True, help="EPW of the site, a whole year"),
+    option("--out", type=Path, required=True, help="the building's folder, made new; its last part is the building's name"),
+    option(
+        "--points", type=Path, help="CSV of points (variable,topic,unit,...); without it points.toml is a template to fill in"
+    ),
+    option("--time-zone", help="of the site, such as Europe/Paris; guessed from the weather file without it"),
+    needs="simulate",
+)
+def adopt(a: argparse.Namespace) -> Answer:
+    """Make a building of your own model, weather and points; says what was found, guessed and left out, and what to confirm.
+
+    Then: setwise audit FOLDER (does every knob act?), setwise simulate, setwise train, setwise points, setwise serve.
+    docs/bring-your-own.md walks through it.
+    """
+    from service.point_list import read_list, write_points
+    from simulation.adopt import adopt as take_in
+
+    listed = read_list(a.points) if a.points else []  # refused before minutes of simulation
+    with progress_bar(a, "steps") as progress:
+        made = take_in(a.model, a.weather, a.out, a.time_zone, progress)
+    answer = as_answer(made)
+    points = write_points(made.building, listed)
+    return replace(answer, facts={**answer.facts, **points}, text=f"next: setwise audit {a.out}")
 
 
 @verb(

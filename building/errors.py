@@ -3,6 +3,7 @@
 SetwiseError
 ├── BadDescriptionError           building.toml, points.toml, service.toml, baseline.toml, evaluation.toml
 │   ├── UnknownKeyError           a key nobody reads, with a did-you-mean
+│   ├── AlreadyAdoptedError       setwise adopt into a folder that holds a building
 │   └── UnknownNameError          a name that is in no signature, space or table
 ├── BadSeriesError                a frame or an array that is not what a signature asks for
 │   ├── MissingColumnError
@@ -93,6 +94,10 @@ class BadDescriptionError(SetwiseError):
 
 class UnknownKeyError(BadDescriptionError):
     sentence = "{file}: nobody reads the key '{key}' in [{section}].{hint}"
+
+
+class AlreadyAdoptedError(BadDescriptionError):
+    sentence = "{folder}: there is a building already, perhaps corrected by hand. Choose another folder, or move that one away."
 
 
 class UnknownNameError(BadDescriptionError):

@@ -43,7 +43,7 @@ SIZED_FIELDS = {
 }
 UNSIZED = {  # fields the sizing report leaves out and the run does not need
     ("AirTerminal:SingleDuct:VAV:Reheat", "maximum_hot_water_or_steam_flow_rate"): 0.0,
-    ("ZoneHVAC:UnitHeater", "maximum_hot_water_or_steam_flow_rate"): 0.0,
+    ("ZoneHVAC:UnitHeater", "maximum_hot_water_or_steam_flow_rate"): 1e-9,  # of the electric and gas ones; 0 is refused
     ("WaterHeater:Mixed", "source_side_design_flow_rate"): 0.0,
 }
 
@@ -54,11 +54,12 @@ def load_epjson(model: str) -> Epjson:
     Raises:
         BadEpjsonError: no such model, or a file that is not one.
     """
-    return copy.deepcopy(_load(model))
+    path = Path(model)
+    return copy.deepcopy(_load(model, path.stat().st_mtime_ns if path.is_file() else 0))
 
 
 @lru_cache(maxsize=4)
-def _load(model: str) -> Epjson:
+def _load(model: str, _changed_ns: int) -> Epjson:
     path = Path(model)
     if path.suffix.lower() not in (".idf", ".epjson", ".json"):
         from pyenergyplus.dataset import ref_models
@@ -76,12 +77,13 @@ def _load(model: str) -> Epjson:
         raise BadEpjsonError(file=path, object_type="file", object_name=path.name, reason="there is no such file.", hint="")
     if path.suffix.lower() == ".idf":
         with tempfile.TemporaryDirectory() as folder:
-            run_engine(["--convert-only", "-c", "-d", folder, str(path)], Path(folder), timeout_s=120)
-            converted = Path(folder) / f"{path.stem}.epJSON"
+            copied = Path(folder) / "model.idf"
+            copied.write_text(_decoded(path.read_bytes()), encoding="utf-8")  # the engine copies bytes, and JSON is UTF-8
+            words = run_engine(["--convert-only", "-c", "-d", folder, str(copied)], Path(folder), timeout_s=120)
+            converted = copied.with_suffix(".epJSON")
             if not converted.exists():
-                raise BadEpjsonError(
-                    file=path, object_type="file", object_name=path.name, reason="the engine could not convert it.", hint=""
-                )
+                reason = f"the engine could not convert it. It said: {words or 'nothing'}"
+                raise BadEpjsonError(file=path, object_type="file", object_name=path.name, reason=reason, hint="")
             text = converted.read_text(encoding="utf-8")
     else:
         text = path.read_text(encoding="utf-8")
@@ -90,6 +92,14 @@ def _load(model: str) -> Epjson:
     except json.JSONDecodeError as e:
         raise BadEpjsonError(file=path, object_type="file", object_name=path.name, reason=f"not valid JSON: {e}", hint="") from e
     return loaded
+
+
+def _decoded(data: bytes) -> str:
+    """Return the text of an IDF, which states no encoding: UTF-8, else that of old Windows editors."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
 
 
 def stripped(epjson: Epjson, *, eio: bool = False) -> Epjson:
@@ -186,7 +196,12 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _size(base: Epjson, epw: Path) -> Epjson:
+def sizing_report(base: Epjson, epw: Path) -> list[str]:
+    """Return the lines of the engine's report of a sizing run: component sizes, zones, surfaces.
+
+    Raises:
+        FailedRunError: the run failed, or wrote no report.
+    """
     epjson = stripped(base, eio=True)
     epjson["SizingPeriod:DesignDay"] = design_days(read_epw(epw))
     with tempfile.TemporaryDirectory() as folder:
@@ -196,7 +211,11 @@ def _size(base: Epjson, epw: Path) -> Epjson:
         eio = Path(folder) / "eplusout.eio"
         if not eio.exists():
             raise FailedRunError(reason="the sizing run wrote no report", engine=words)
-        lines = eio.read_text(encoding="utf-8", errors="replace").splitlines()
+        return eio.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+def _size(base: Epjson, epw: Path) -> Epjson:
+    lines = sizing_report(base, epw)
     found: dict[tuple[str, str, str], float] = {}
     for line in lines:
         parts = [p.strip() for p in line.split(",")]
