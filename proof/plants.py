@@ -106,8 +106,11 @@ def _habits(rng: np.random.Generator, building: Building) -> WeekProfile:
     shift_k = rng.uniform(-0.5, 0.5)
     values[:, :, at["heating_setpoint"]] += shift_k
     values[:, :, at["cooling_setpoint"]] += shift_k + rng.uniform(0, 0.5)
-    values[:, :, at["outdoor_air_flow"]] *= rng.uniform(0.85, 1.3)
-    values[:, :, at["supply_air_temperature"]] += rng.uniform(-0.3, 1.0)
+    more_air, warmer_k = rng.uniform(0.85, 1.3), rng.uniform(-0.3, 1.0)  # drawn also where a building has no such setting
+    if "outdoor_air_flow" in at:
+        values[:, :, at["outdoor_air_flow"]] *= more_air
+    if "supply_air_temperature" in at:
+        values[:, :, at["supply_air_temperature"]] += warmer_k
     for v in building.settings:
         values[:, :, at[v.name]] = np.clip(values[:, :, at[v.name]], v.low, v.high)
     return WeekProfile(own.columns, values)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from building.description import Building
-from building.errors import BadDescriptionError
+from building.errors import BadDescriptionError, did_you_mean
 from building.sun import BEAM_COLUMNS
 from building.variables import Role, Variable
 from service.points import Command, Point, load_points
@@ -105,8 +105,6 @@ def write_points(building: Building, listed: Sequence[Row]) -> dict[str, int]:
 
 def _check_names(building: Building, wanted: Sequence[Variable], listed: Sequence[Row]) -> None:
     """Raise BadDescriptionError for a name that is none of the building's, naming the line."""
-    from building.errors import did_you_mean
-
     known = [*(v.name for v in wanted), *(f"{COMMAND}{n}" for n in building.settings.names)]
     for row in listed:
         if row["variable"] not in known:
@@ -116,7 +114,7 @@ def _check_names(building: Building, wanted: Sequence[Variable], listed: Sequenc
 
 def _point(building: Building, v: Variable, row: Row | None, is_list: bool) -> str:
     if row is None:
-        unit = EDGE_UNITS.get(v.quantity.name, v.quantity.unit)
+        unit = v.quantity.unit if v.role is Role.SETTING else EDGE_UNITS.get(v.quantity.name, v.quantity.unit)
         mark = "# " if is_list else ""
         row = {"topic": f"setwise/{building.name}/{v.name}", "value": "value", "time": "time", "unit": unit}
     else:

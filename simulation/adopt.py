@@ -25,8 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from building.description import Building, Follows, Zone, load_building
+from building.description import Building, Follows, Site, Zone, load_building, parse_strict
 from building.errors import AlreadyAdoptedError
+from building.plan import DEADBAND_K
 from building.timeline import DAY_TYPES
 from simulation import knobs
 from simulation.airloops import AirLoop, air_loops, find, nodes
@@ -57,7 +58,7 @@ OVERWRITERS = ("EnergyManagementSystem:", "PythonPlugin:", "ExternalInterface")
 CALENDAR = ("RunPeriodControl:", "RunPeriod", "SizingPeriod:")
 LEVELS = (
     "ElectricEquipment", "GasEquipment", "HotWaterEquipment", "SteamEquipment", "OtherEquipment", "WaterUse:Equipment",
-    "Fan:ZoneExhaust", "ZoneVentilation:", "ZoneMixing", "ZoneCrossMixing", "Exterior:", "Refrigeration:",
+    "Fan:ZoneExhaust", "ZoneVentilation:", "ZoneMixing", "ZoneCrossMixing", "Exterior:",
 )  # fmt: skip
 """Users of a schedule for whom it is how much is going on: such a schedule may follow the people."""
 
@@ -157,6 +158,8 @@ def adopt(
         raise AlreadyAdoptedError(folder=folder)
     steps = iter(range(1, 7))
     epw = read_epw(weather)
+    place = {"latitude": epw.latitude, "longitude": epw.longitude, "weather": weather.name}
+    parse_strict(Site, place | {"time_zone": time_zone or guess_time_zone(epw)}, "--time-zone")
     if not model.is_file():
         raise refuse(model, "file", model.name, "there is no such file.")
     check_version(model)
@@ -316,7 +319,7 @@ def _constant(draft: Draft, name: str, value: float) -> str:
 
 
 def _setpoints(draft: Draft, heads: list[Thermostat]) -> dict[str, tuple[float, float]]:
-    """Drive the setpoints of the greatest part of the building, and those that keep their distance to it.
+    """Drive the setpoints of the greatest part of the building, and those that are a straight line of them.
 
     Returns:
         Bounds of both settings [degC].
@@ -325,7 +328,8 @@ def _setpoints(draft: Draft, heads: list[Thermostat]) -> dict[str, tuple[float, 
         "heating_setpoint": lambda t: t.heating,
         "cooling_setpoint": lambda t: t.cooling,
     }
-    bounds, driven = {}, {}
+    bounds: dict[str, tuple[float, float]] = {}
+    lines: dict[str, dict[str, Follows]] = {}
     for setting, of in named.items():
         area: dict[str, float] = {}
         for t in heads:
@@ -334,48 +338,64 @@ def _setpoints(draft: Draft, heads: list[Thermostat]) -> dict[str, tuple[float, 
         base = draft.profile(main)
         draft.own[setting] = base.values
         low, high = float(base.values.min()), float(base.values.max())
-        margin = (14.0, 24.0, 1.0, 2.0) if setting == "heating_setpoint" else (21.0, 32.0, 1.0, 1.0)
-        bounds[setting] = (min(margin[0], math.floor(low - margin[2])), max(margin[1], math.ceil(high + margin[3])))
-        offsets = {}
-        for schedule in area:
-            gap = draft.profile(schedule).values - base.values
-            if np.ptp(gap) <= 2 * SETPOINT_GAP_K and (draft.profile(schedule).varies or schedule == main):
-                offsets[schedule] = round(float(gap.mean()), 2)
-        driven[setting] = offsets
+        usual, more = ((14.0, 24.0), 2) if setting == "heating_setpoint" else ((21.0, 32.0), 1)
+        bounds[setting] = (min(usual[0], math.floor(low - 1)), max(usual[1], math.ceil(high + more)))
+        likely = {s: _setpoint_line(draft.profile(s), base, setting) for s in area if s != main}
+        lines[setting] = {main: Follows(input=setting)} | {s: f for s, f in likely.items() if f is not None}
         if base.is_seasonal:
             draft.note("guessed", setting, f"'{main}' changes over the year; the own schedule holds its median hours")
-    for setting, of in named.items():
-        other = "cooling_setpoint" if setting == "heating_setpoint" else "heating_setpoint"
-        places: dict[str, list[Use]] = {}
-        left: list[str] = []
-        for t in heads:
-            offset = driven[setting].get(of(t).lower())
-            partner = named[other](t).lower()
-            far = draft.profile(partner).values
-            if offset is None or (partner not in driven[other] and _may_cross(setting, bounds[setting], offset, far)):
-                left.append(f"{t.name} ({', '.join(t.zones[:3])})")
-                continue
-            at = "heating" if setting == "heating_setpoint" else "cooling"
-            use = ("ThermostatSetpoint:DualSetpoint", t.name, f"{at}_setpoint_temperature_schedule_name")
-            places.setdefault(of(t).lower(), []).append(use)
-        for schedule, where in places.items():
-            offset = driven[setting][schedule]
-            _drive(draft, schedule, where, Follows(input=setting, at_zero=offset, at_one=1 + offset))
-            if offset:
-                draft.note("guessed", setting, f"'{schedule}' follows it {offset:+g} K")
-        n = sum(len(w) for w in places.values())
+    places: dict[tuple[str, str], list[Use]] = {}
+    for t in heads:
+        heat, cool = (_ends(lines[s].get(of(t).lower()), draft.profile(of(t))) for s, of in named.items())
+        may_cross = _may_cross(heat, cool, bounds["heating_setpoint"], bounds["cooling_setpoint"])
+        for setting, of in named.items():
+            if not may_cross and of(t).lower() in lines[setting]:
+                use = ("ThermostatSetpoint:DualSetpoint", t.name, f"{setting}_temperature_schedule_name")
+                places.setdefault((setting, of(t).lower()), []).append(use)
+            else:
+                why = "could cross its partner" if may_cross else "is another schedule"
+                draft.note("left out", setting, f"{t.name} ({', '.join(t.zones[:3])}) keeps its own: '{of(t)}' {why}")
+    for (setting, schedule), where in places.items():
+        follows = lines[setting][schedule]
+        _drive(draft, schedule, where, follows)
+        if follows != Follows(input=setting):
+            slope = follows.at_one - follows.at_zero
+            draft.note("guessed", setting, f"'{schedule}' follows it: {follows.at_zero:.2f} degC + {slope:.2f} of it")
+    for setting in named:
+        n = sum(len(where) for (s, _), where in places.items() if s == setting)
         draft.note("found", setting, f"{n} of {len(heads)} thermostats, own schedule {_span(draft.own[setting], 'degC')}")
-        if left:
-            said = f"{'; '.join(left[:4])}{' and others' if len(left) > 4 else ''} keep their own: another schedule, or it could cross"
-            draft.note("left out", setting, said)
     return bounds
 
 
-def _may_cross(setting: str, bounds: tuple[float, float], offset: float, far: Array) -> bool:
-    """Say whether a driven setpoint could pass its partner, which is not driven."""
-    if setting == "heating_setpoint":
-        return bool(bounds[1] + offset >= far.min())
-    return bool(bounds[0] + offset <= far.max())
+def _setpoint_line(own: Profile, base: Profile, setting: str) -> Follows | None:
+    """Return the straight line of the setting that a setpoint schedule is to within `SETPOINT_GAP_K`; None when it is none."""
+    if not own.varies:
+        return None
+    spread = float(((base.values - base.values.mean()) ** 2).mean())
+    together = float(((base.values - base.values.mean()) * (own.values - own.values.mean())).mean())
+    slope = round(together / spread, 2) if spread > 1e-9 else 1.0
+    start = round(float(own.values.mean() - slope * base.values.mean()), 2)
+    if np.abs(start + slope * base.values - own.values).max() > SETPOINT_GAP_K or not 0.3 <= slope <= 1.5:
+        return None
+    return Follows(input=setting, at_zero=start, at_one=start + slope)
+
+
+def _ends(line: Follows | None, own: Profile) -> Callable[[float], tuple[float, float]]:
+    """Return what a setpoint may be when its setting has a value: on its line, or anything it is by itself."""
+    if line is None:
+        return lambda _: (float(own.values.min()), float(own.values.max()))
+    return lambda x: (line.at_zero + (line.at_one - line.at_zero) * x,) * 2
+
+
+def _may_cross(
+    heating: Callable[[float], tuple[float, float]],
+    cooling: Callable[[float], tuple[float, float]],
+    heat: tuple[float, float],
+    cool: tuple[float, float],
+) -> bool:
+    """Say whether a heating setpoint could reach its cooling setpoint anywhere the two settings may be: at the corners."""
+    corners = [(h, max(c, h + DEADBAND_K)) for h in heat for c in cool]
+    return any(heating(h)[1] > cooling(c)[0] - 0.1 for h, c in corners)
 
 
 def _system(draft: Draft) -> None:
@@ -504,7 +524,9 @@ def _loads(draft: Draft) -> None:
         for schedule in weight:
             where = [(kind, n, place) for n in dense if str(epjson[kind][n][place]).lower() == schedule]
             _drive(draft, schedule, where, _fitted(draft.profile(schedule).values, draft.own[share], share))
-        draft.note("found", share, f"{len(dense)} {kind} objects, {len(weight)} schedules, own peak {draft.own[share].max():.2f}")
+        draft.note(
+            "found", share, f"{len(dense)} {kind} objects on {len(weight)} schedule(s), own peak {draft.own[share].max():.2f}"
+        )
         if len(weight) > 1:
             draft.note(
                 "guessed",
@@ -626,7 +648,7 @@ def _the_rest(draft: Draft) -> None:
             if not profile.is_seasonal and np.abs(profile.values - on).max() < 0.05:
                 draft.follows[name] = Follows(input="system_on")
                 draft.note("guessed", name, f"runs with the fans in the model ({', '.join(users)}), so it follows system_on")
-            elif people is not None and all(u.startswith(LEVELS) for u in users):
+            elif people is not None and all(u.startswith(LEVELS) for u in users) and profile.values.max() <= 1:
                 follows = _fitted(profile.values, people, "occupancy_share")
                 draft.follows[name] = follows
                 said = (
@@ -753,13 +775,17 @@ def _parameters(draft: Draft, sized: Epjson, area: float) -> dict[str, tuple[flo
     }
     cap = {"window_u_factor": 6.5, "window_shgc": 0.85, "vav_minimum_flow": 0.9}
     kept = {
-        n: (_digits(low * d), min(_digits(high * d), cap.get(n, math.inf)), _digits(d), scale)
+        n: (_digits(low * d), max(min(_digits(high * d), cap.get(n, math.inf)), _digits(1.05 * d)), _digits(d), scale)
         for n, (d, low, high, scale) in found.items()
         if d
     }
+    for n, values in (("window_u_factor", [o["u_factor"] for o in glass]), ("vav_minimum_flow", boxes)):
+        if len({round(float(v), 4) for v in values}) > 1:
+            draft.note("guessed", n, f"one value for all, though the model has {len(set(values))}; the mean is the default")
     absent = [n for n in found if n not in kept]
     if absent:
-        said = "; ".join(f"{n} (no {' or '.join(knobs.MODEL_TYPES.get(n, ('insulated outdoor surface',)))})" for n in absent)
+        lacks = {n: " or ".join(knobs.MODEL_TYPES.get(n, ("insulated outdoor surface",))) for n in absent}
+        said = "; ".join(f"{n} (no {what} it could move)" for n, what in lacks.items())
         draft.note("left out", "parameters", said)
     draft.note(
         "guessed",

@@ -33,6 +33,7 @@ DROPPED = ("UtilityCost:", "EnvironmentalImpactFactors", "FuelFactors", "RunPeri
 
 # The words of the sizing report, in lower case with underscores, are the field's name; but for these.
 SIZED_FIELDS = {
+    ("Pump:VariableSpeed", "design_flow_rate"): "design_maximum_flow_rate",
     ("AirLoopHVAC:UnitaryHeatCool", "supply_air_flow_rate_during_cooling_operation"): "cooling_supply_air_flow_rate",
     ("AirLoopHVAC:UnitaryHeatCool", "supply_air_flow_rate_during_heating_operation"): "heating_supply_air_flow_rate",
     ("AirLoopHVAC:UnitaryHeatCool", "supply_air_flow_rate_when_no_cooling_or_heating_is_needed"): "no_load_supply_air_flow_rate",
@@ -41,9 +42,10 @@ SIZED_FIELDS = {
         "maximum_supply_air_temperature_from_supplemental_heater",
     ): "maximum_supply_air_temperature",
 }
+NO_SIZE = 1e-6  # equipment of a zone without a load is sized to 0, which the engine takes from itself but not from us
 UNSIZED = {  # fields the sizing report leaves out and the run does not need
     ("AirTerminal:SingleDuct:VAV:Reheat", "maximum_hot_water_or_steam_flow_rate"): 0.0,
-    ("ZoneHVAC:UnitHeater", "maximum_hot_water_or_steam_flow_rate"): 1e-9,  # of the electric and gas ones; 0 is refused
+    ("ZoneHVAC:UnitHeater", "maximum_hot_water_or_steam_flow_rate"): NO_SIZE,
     ("WaterHeater:Mixed", "source_side_design_flow_rate"): 0.0,
 }
 
@@ -221,7 +223,10 @@ def _size(base: Epjson, epw: Path) -> Epjson:
         parts = [p.strip() for p in line.split(",")]
         if parts[0] == "Component Sizing Information" and len(parts) >= 5 and _is_number(parts[4]):
             words = re.sub(r"\s*\[.*\]", "", parts[3]).removeprefix("Design Size ").lower().replace(" ", "_")
-            found[(parts[1], parts[2].lower(), SIZED_FIELDS.get((parts[1], words), words))] = float(parts[4])
+            size = float(parts[4])
+            if size == 0 and parts[1].startswith(("ZoneHVAC:", "Coil:", "Fan:")):
+                size = NO_SIZE
+            found[(parts[1], parts[2].lower(), SIZED_FIELDS.get((parts[1], words), words))] = size
     sized = stripped(base)
     for object_type, objects in sized.items():
         if object_type.startswith("Sizing:"):

@@ -76,7 +76,7 @@ def find_weather(name: str) -> Path:
     if Path(name).suffix.lower() == ".epw":
         if not Path(name).exists():
             raise BadWeatherFileError(file=name, reason="there is no such file. Without it the engine stops without a word.")
-        return Path(name)
+        return Path(name).absolute()  # the engine runs in a folder of its own
     from pyenergyplus.dataset import weather_files
 
     if name not in weather_files:

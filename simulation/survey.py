@@ -48,10 +48,12 @@ KNOWN_PLANT = frozenset((
 """Those of them that the knob table and the outputs understand."""
 
 WHY = {
+    "Boiler:": "heat that comes from a hot-water plant has no place in the outputs yet (its gas, its pumps).",
+    "Chiller:": "cold that comes from a chilled-water plant has no place in the outputs yet.",
     "Coil:Heating:Water": "its heat comes from a hot-water plant, whose gas and pumps have no place in the outputs yet.",
     "Coil:Cooling:Water": "its cold comes from a chilled-water plant, which has no place in the outputs yet.",
-    "ZoneHVAC:IdealLoadsAirSystem": "ideal loads have no fans, no coils and no efficiency: there is nothing to plan. Model the real plant.",
-    "HVACTemplate:": "a template must be expanded first (ExpandObjects, or 'energyplus --expandobjects'); then adopt the expanded file.",
+    "ZoneHVAC:IdealLoadsAirSystem": "ideal loads have no fans, coils or efficiency to plan with: model the real plant.",
+    "HVACTemplate:": "a template must be expanded first ('energyplus --expandobjects'); then adopt the expanded file.",
     "AirflowNetwork:": "leakage is then not in ZoneInfiltration objects, which the knob 'infiltration' moves.",
 }
 """What to say of some of the others, by the beginning of their type."""
@@ -111,8 +113,8 @@ def check_version(file: Path) -> None:
         "Version",
         found or "not stated",
         f"this setwise simulates with EnergyPlus {wanted}.",
-        f" Bring the model to {wanted} with IDFVersionUpdater (it comes with EnergyPlus {wanted}, github.com/NREL/EnergyPlus/releases;"
-        " the wheel holds no such tool), look it over there, and adopt the result.",
+        f" Bring it to {wanted} with IDFVersionUpdater, which comes with the EnergyPlus {wanted} of energyplus.net (the wheel"
+        " holds no such tool), look it over there, and adopt the result.",
     )
 
 
