@@ -166,7 +166,12 @@ CLUSTER = option("--cluster", type=scheduler, metavar="tcp://HOST:PORT", help="a
     needs="demo",
 )
 def demo(a: argparse.Namespace) -> Answer:
-    """Play a hidden building over MQTT for four weeks, calibrate, plan the coming week, and simulate what the plan is worth."""
+    """Play a hidden building over MQTT for four weeks, calibrate, plan the coming week, and simulate what the plan is worth.
+
+    Some buildings are refused: the bundle does not fit them well enough for Guideline 14. Then no plan is sent, the building
+    keeps its own schedule, and the demo ends well all the same (code 0), saying so. Code 1: the plan saved nothing, or comfort
+    or air were worse, or a refused building was steered.
+    """
     from proof.demo import Demo
     from proof.demo import demo as play
 
@@ -961,9 +966,10 @@ def by_name(key: str, figures: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def as_answer(result: Any) -> Answer:
-    """Return a verb's Answer from a result that knows its `facts()`, and perhaps its `tables()`."""
+    """Return a verb's Answer from a result that knows its `facts()`, and perhaps its `tables()` and what is `said()` of it."""
     tables = [Table(*t) for t in result.tables()] if hasattr(result, "tables") else []
-    return Answer(result.facts(), tables, is_good=getattr(result, "is_good", True))
+    text = result.said() if hasattr(result, "said") else ""
+    return Answer(result.facts(), tables, text=text, is_good=getattr(result, "is_good", True))
 
 
 def say(answer: Answer, as_json: bool) -> None:

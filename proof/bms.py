@@ -84,6 +84,7 @@ class Bms:
         self._heard: dict[tuple[pd.Timestamp, str], float] = {}
         self._news = threading.Condition()
         self.n_heard = 0
+        self.n_planned = 0  # of those, how many came from a plan
         self._client = paho.Client(CallbackAPIVersion.VERSION2)
         self._client.on_message = self._on_message
         self._client.connect(broker.host, broker.port)
@@ -101,8 +102,10 @@ class Bms:
         if is_released(bytes(message.payload)):
             return
         setting, value, echo = self._site.obey(message.topic, bytes(message.payload))
-        until = pd.Timestamp(json.loads(message.payload)["valid_until"]).tz_convert("UTC")
+        told = json.loads(message.payload)
+        until = pd.Timestamp(told["valid_until"]).tz_convert("UTC")
         with self._news:
+            self.n_planned += told["plan"] != "own"
             self._heard[(until - self._valid_for).floor("h"), setting] = value
             self.n_heard += 1
             self._news.notify_all()

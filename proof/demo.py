@@ -47,7 +47,8 @@ class Demo:
         plant: who was played. verdict: of the calibration, as JSON data.
         baseline: ``own`` or ``own_raised``. promised: meta of the plan, as JSON data.
         own, chosen: KPIs of the simulated week under the baseline and under the setpoints that arrived over MQTT.
-        n_messages, n_setpoints: that crossed the broker. broker: its kind. address: of page and API.
+        n_messages, n_setpoints: that crossed the broker. n_planned: setpoints that came from a plan.
+        broker: its kind. address: of page and API.
         seconds: wall time of the whole.
     """
 
@@ -59,6 +60,7 @@ class Demo:
     chosen: Kpis
     n_messages: int
     n_setpoints: int
+    n_planned: int
     broker: str
     address: str
     seconds: float
@@ -69,15 +71,43 @@ class Demo:
         return 1 - self.chosen.hvac_kwh / self.own.hvac_kwh
 
     @property
+    def is_accepted(self) -> bool:
+        """Whether Guideline 14 let the calibration pass."""
+        return bool(self.verdict.get("is_accepted"))
+
+    @property
     def is_good(self) -> bool:
-        """Whether the week saved energy with comfort and air no worse."""
+        """Whether setwise did its job: saved energy with comfort and air no worse; or, refused, let no plan near the building."""
+        if not self.is_accepted:
+            return self.n_planned == 0
         return self.saving > 0 and is_comfort_no_worse(self.chosen, self.own) and is_air_no_worse(self.chosen, self.own)
+
+    def said(self) -> str:
+        """Return how it ended, in a sentence or two."""
+        if not self.is_accepted:
+            why = "; ".join(self.verdict.get("refusals", ()))
+            kept = (
+                "The building kept its own schedule: nothing saved, nothing risked."
+                if self.n_planned == 0
+                else f"And yet {self.n_planned} setpoints of a plan were sent: that is a fault."
+            )
+            advice = (
+                "On a real gateway the next calibration has other weeks to look at. Another DEMO_SEED plays another building."
+            )
+            return f"Calibration refused: {why}. A bundle that does not fit this building must not steer it. {kept} {advice}"
+        worse = [
+            what
+            for what, is_no_worse in (("comfort", is_comfort_no_worse), ("air", is_air_no_worse))
+            if not is_no_worse(self.chosen, self.own)
+        ]
+        found = f"The plan {'saved' if self.saving > 0 else 'used more:'} {abs(self.saving):.1%} of HVAC energy in EnergyPlus"
+        return f"{found}, {' and '.join(worse)} worse than its own schedule." if worse else f"{found}, comfort and air no worse."
 
     def facts(self) -> dict[str, Any]:
         """Return the last line's key=value pairs."""
         predicted = float(self.promised.get("saving", {}).get(self.baseline, 0.0))
         return {
-            "accepted": int(bool(self.verdict.get("is_accepted"))),
+            "accepted": int(self.is_accepted),
             "saving": self.saving,
             "predicted_saving": predicted,
             "promise_gap": predicted - self.saving,
@@ -106,13 +136,14 @@ class Demo:
             ("CO2 while occupied, ppm", "", "", *_lived(self, "co2_ppm", 0)),
             ("relative humidity, %", "", "", _span(self.own), _span(self.chosen)),
         ]
-        verdict = "accepted" if self.verdict.get("is_accepted") else "REFUSED"
+        verdict = "accepted" if self.is_accepted else "REFUSED"
         schedule = "own schedule" if self.baseline == "own" else "own schedule raised to the minimum renewal"
+        sent = "the plan" if self.is_accepted else "sent"
         return [
             (f"calibration {verdict}, held-out hours", ("", "CV(RMSE)", "NMBE", "Guideline 14"), fitted),
             (
-                f"the coming week: {schedule} against the plan",
-                ("", "own, predicted", "plan, predicted", "own, simulated", "plan, simulated"),
+                f"the coming week: {schedule} against {sent if self.is_accepted else 'the setpoints that were sent, its own'}",
+                ("", "own, predicted", "plan, predicted", "own, simulated", f"{sent.split()[-1]}, simulated"),
                 week,
             ),
         ]
@@ -195,8 +226,10 @@ def _play(plant: Plant, service: Gateway, broker: Broker, open_stage: OpenStage,
         lived = plant.live(_frame(plan)) if is_planned else truth
         said = measure(plant, lived)
         week = said[said.index >= plant.planned_from]
-        steered = _replay(plant, broker, week, advance, bms.wait_for)
-        arrived, n_setpoints = bms.settings(pd.DatetimeIndex(week.index)), bms.n_heard
+        # A minute before the end: there page and API still show the plan that steered the week.
+        clock_until = pd.Timestamp(week.index[-1]) + pd.Timedelta(minutes=59)
+        steered = _replay(plant, broker, week, advance, bms.wait_for, clock_until)
+        arrived = bms.settings(pd.DatetimeIndex(week.index))
     advance = open_stage("next week, simulated both ways", 2)
     without = truth if baseline == "own" else plant.live(_raised(plant, truth))
     advance(1)
@@ -210,7 +243,8 @@ def _play(plant: Plant, service: Gateway, broker: Broker, open_stage: OpenStage,
         own=kpis(plant.building, without, plant.planned_from),
         chosen=kpis(plant.building, with_plan, plant.planned_from),
         n_messages=played.messages + steered.messages,
-        n_setpoints=n_setpoints,
+        n_setpoints=bms.n_heard,
+        n_planned=bms.n_planned,
         broker=broker.kind,
         address=service.address,
         seconds=time.monotonic() - began,
@@ -223,6 +257,7 @@ def _replay(
     frame: pd.DataFrame,
     advance: Callable[[int], None],
     before_hour: Callable[[pd.Timestamp], None] | None = None,
+    clock_until: pd.Timestamp | None = None,
 ) -> Replay:
     return replay(
         plant.building,
@@ -230,6 +265,7 @@ def _replay(
         host=broker.host,
         port=broker.port,
         hours_per_second=AS_FAST_AS_HEARD,
+        clock_until=clock_until,
         before_hour=before_hour,
         progress=lambda done, total: advance(done),
     )

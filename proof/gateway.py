@@ -133,6 +133,7 @@ def commissioned(folder: Path, plant: Plant, broker: Broker, bundle: Path) -> It
         "SETWISE_JOBS__PLAN": "never",
         "SETWISE_JOBS__COMPACTION": "never",
         "SETWISE_JOBS__BACKUP": "never",
+        "SETWISE_JOBS__SAVINGS": "never",
         "SETWISE_JOBS__THREADS": str(os.cpu_count() or 1),
         "SETWISE_GUARD__MAX_PLAN_AGE_H": str(WEEK_H + 1),
         "SETWISE_PUBLISH__STEP_MIN": "60",

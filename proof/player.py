@@ -43,6 +43,7 @@ def replay(
     points_file: Path | None = None,
     hours_per_second: float = 24.0,
     root: str = "setwise",
+    clock_until: pd.Timestamp | None = None,
     before_hour: Callable[[pd.Timestamp], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Replay:
@@ -55,6 +56,7 @@ def replay(
         points_file: points.toml; that of the building when None.
         hours_per_second: speed; the hours wait for the broker's acknowledgement in any case.
         root: first level of the clock topic, <root>/<building>/clock.
+        clock_until: the clock is turned no further than this; None for the end of the last hour.
         before_hour: called before an hour is played; what a closed loop waits for.
         progress: called with (hours done, hours in all).
 
@@ -70,7 +72,8 @@ def replay(
         for i, hour in enumerate(pd.DatetimeIndex(measured.index)):
             if before_hour is not None:
                 before_hour(hour)
-            sent = [client.publish(clock_topic, (hour + HOUR).isoformat(), qos=1)]
+            end = hour + HOUR if clock_until is None else min(hour + HOUR, clock_until)
+            sent = [client.publish(clock_topic, end.isoformat(), qos=1)]
             for name in told:
                 if math.isfinite(value := float(measured[name].iloc[i])):  # NaN is a silent sensor
                     sent.append(client.publish(*site.measure(name, value, hour), qos=1))

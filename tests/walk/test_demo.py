@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from models.runtime.bundle import Bundle
 from proof import demo as demonstration
 from proof.demo import Demo, demo
 from proof.plants import WEEK_H
+from service.client import Client
 
 pytestmark = pytest.mark.engine
 
@@ -30,6 +32,7 @@ class Watched:
     result: Demo | None = None
     token: str = ""
     alive_meanwhile: int = 0
+    setpoints_at_the_end: dict[str, Any] = field(default_factory=dict)
     stages: dict[str, list[int]] = field(default_factory=dict)
 
 
@@ -64,6 +67,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, shipped_bundle: Bundle) ->
 
     def on_result(result: Demo, token: str) -> None:
         seen.token, seen.alive_meanwhile = token, len(marked_processes(seen.folder.name))
+        seen.setpoints_at_the_end = Client(result.address, token).get("setpoints")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(MARK, seen.folder.name)
@@ -86,7 +90,8 @@ def test_the_demo_saves_energy_with_comfort_and_air_no_worse(watched: Watched) -
 def test_the_demo_plays_every_hour_over_the_broker(watched: Watched) -> None:
     assert watched.result is not None
     facts = watched.result.facts()
-    assert facts["setpoints"] >= 5 * WEEK_H
+    assert facts["setpoints"] >= 5 * WEEK_H and watched.result.n_planned >= 5 * WEEK_H
+    assert watched.setpoints_at_the_end["origin"] == "optimised", "page and API still show the plan of the week"
     assert facts["messages"] > 840 * 40, "some fifty variables an hour for five weeks, a few of them silent"
     assert facts["broker"] in ("mosquitto", "amqtt") and facts["address"].startswith("http://127.0.0.1:")
 
