@@ -51,6 +51,8 @@ WANTED = [
     "backup",
     "restore",
     "export",
+    "downgrade",
+    "savings",
     "commission",
     "doctor",
 ]
