@@ -33,7 +33,7 @@ from service.api import Live, Sources, create_api
 from service.audit import AuditLog, note_beside
 from service.clock import EPOCH, Clock, SystemClock, TurnedClock
 from service.config import Config
-from service.guard import Guarded
+from service.guard import Guarded, disagreement
 from service.health import Part, Watch, examine
 from service.ingest import Ingest
 from service.jobs import Cadence, Jobs, Kind, Timetable
@@ -117,6 +117,8 @@ class Service:
         self.link.on_sent, self.link.on_connected = self.publisher.sent, self.publisher.reconnected
         self._timetable: Timetable | None = None
         self._published: pd.Timestamp | None = None
+        self._compared: pd.Timestamp | None = None  # the hour for which `_apart_k` was looked at
+        self._apart_k: float | None = None
         self._steady: tuple[pd.Timestamp, pd.Timestamp] | None = (
             None  # since when the clock goes on without a jump, and until when
         )
@@ -206,7 +208,7 @@ class Service:
 
     def decide(self) -> Guarded:
         """Return the settings that may leave now, after the guard."""
-        return operations.decide(self.store, self.building, self.config, self.clock.now(), self._told)
+        return operations.decide(self.store, self.building, self.config, self.clock.now(), self._told, self._apart_k)
 
     def hear_people(self) -> None:
         """Take what people told the service since (mode, confirmation, overrides) and act on it within the next tick."""
@@ -246,6 +248,10 @@ class Service:
             self._timetable = Timetable(self._cadences, self.building.site.time_zone, now)
         if self._is_told_stale:
             self.hear_people()
+        if now.floor("h") != self._compared:
+            self._compared = now.floor("h")
+            with contextlib.suppress(StoreError):  # what was found last stands
+                self._apart_k = disagreement(self.store, self.building, now)
         step = now.floor(f"{self.config.publish.step_min}min")
         is_plan_new = self._is_plan_new.is_set()
         if step != self._published or is_plan_new:

@@ -170,6 +170,13 @@ class GuardSection(Strict):
     max_plan_age_h: float = Field(default=48.0, gt=0, description="an older plan is not followed: the own schedule takes over")
     max_data_age_h: float = Field(default=6.0, gt=0, description="without a reading for so long, the own schedule takes over")
     max_calibration_age_h: float = Field(default=24 * 60.0, gt=0, description="calibration older: the own schedule takes over")
+    max_disagreement_k: float = Field(
+        default=3.0,
+        gt=0,
+        description="zones further from what was predicted, in the mean over the last hours under the plan: the own schedule",
+    )
+    least_on_min: float = Field(default=10.0, ge=0, le=180, description="a system that was switched on stays on for so long")
+    least_off_min: float = Field(default=10.0, ge=0, le=180, description="a system that was switched off stays off for so long")
     is_calibration_needed: bool = Field(default=True, description="false follows plans made with default parameters")
     max_override_h: float = Field(default=168.0, gt=0, description="longest time a person may override a setting for")
     changeover: Literal["none", "heating", "cooling", "calendar"] = Field(

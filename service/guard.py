@@ -1,11 +1,11 @@
 """The last word before a setpoint leaves: what is planned or held by a person, made safe, with a reason for every change.
 
 `guard` is a pure function of a `Moment`; `observe` gathers the moment from the store. Three steps. First, which plan: the one in
-force, unless a switchback trial gives the day to the own schedule, plan, data or calibration are too old, or it is broken; then
-the building's own schedule. Second, what people hold: an override takes the place of what was planned. Third, which values, in
-this order: numbers, bounds, heating or cooling changeover, rate of change, minimum air renewal while people are there, frost,
-heating under cooling. Later rules win over earlier ones: air and frost are not held back by the rate. Whatever comes in, what
-goes out is finite and within bounds.
+force, unless a switchback trial gives the day to the own schedule, data, plan or calibration are too old, the building does not
+do what was predicted, or the plan is broken; then the building's own schedule. Second, what people hold: an override takes the
+place of what was planned. Third, which values, in this order: numbers, bounds, heating or cooling changeover, rate of change,
+least time on and off, minimum air renewal while people are there, frost, heating under cooling. Later rules win over earlier
+ones: air and frost are not held back by the rate. Whatever comes in, what goes out is finite and within bounds.
 
 This is the only place where PRECEDENCE is decided; `Guarded.sources` says for each setting who won.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -32,12 +33,14 @@ from service.store.acts import Override
 
 _LATE = pd.Timedelta(hours=2)  # an older reading, of a zone or of people, says nothing about now
 _FRESH = pd.Timedelta(minutes=30)  # a younger count of people is of now
+_SWITCHES_H = 4  # so far back switches of the system are looked for
+_JUDGED_H, _LEAST_JUDGED_H = 72, 6  # hours that are compared with their prediction, and how many of them it takes
 _RELEVANT = 0.01  # a shortfall of less than this share of the need is rounding
 
 
 PRECEDENCE = {
     "plant": "the plant's own safety hardware (frost stat, fire dampers, limits in the BMS): never passed by setwise",
-    "safety": "safety limits: bounds, changeover, rate of change, air renewal, frost, heating under cooling",
+    "safety": "safety limits: bounds, changeover, rate of change, time on and off, air renewal, frost, heating under cooling",
     "override": "a person holds the setting, until the override ends",
     "plan": "the plan in force",
     "own": "the building's own schedule",
@@ -55,6 +58,8 @@ class Moment:
         last_reading: stamp of the newest reading, or None.
         calibrated: when the last accepted calibration was made, or None.
         recent: by setting, values published in the past hour, oldest first.
+        switched: whether the system was switched on or off last, and when; None when it was not in the last hours.
+        disagreement: how far zones are from what was predicted of them [K], see `disagreement`; None when nobody knows.
         occupancy_share: people present, of the design number; None when nobody knows.
         occupant_density: design number per floor area [1/m2].
         coldest_zone: least measured zone air temperature [degC], or None.
@@ -72,6 +77,8 @@ class Moment:
     last_reading: pd.Timestamp | None = None
     calibrated: pd.Timestamp | None = None
     recent: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    switched: tuple[bool, pd.Timestamp] | None = None
+    disagreement: float | None = None
     occupancy_share: float | None = None
     occupant_density: float = 0.05
     coldest_zone: float | None = None
@@ -149,6 +156,7 @@ def guard(moment: Moment, building: Building, limits: GuardSection) -> Guarded:
     }
     _limit_changeover(given, moment, building, limits, actions)
     _limit_rate(given, moment, building, actions)
+    _limit_switching(given, moment, limits, actions)
     _limit_renewal(given, moment, building, actions)
     _limit_frost(given, moment, limits, actions)
     _limit_crossing(given, held, building, actions)
@@ -192,8 +200,13 @@ def observe(store: Store, building: Building, now: pd.Timestamp, own: WeekProfil
     if calibration is not None:
         density = calibration.data.get("parameters", {}).get("occupant_density", density)
     recent: dict[str, list[float]] = {}
-    for p in store.publications(now - pd.Timedelta(hours=1), now + pd.Timedelta(milliseconds=1)):
-        recent.setdefault(p.setting, []).append(p.value)
+    system: list[tuple[bool, pd.Timestamp]] = []
+    for p in store.publications(now - pd.Timedelta(hours=_SWITCHES_H), now + pd.Timedelta(milliseconds=1)):
+        if p.made >= now - pd.Timedelta(hours=1):
+            recent.setdefault(p.setting, []).append(p.value)
+        if p.setting == "system_on":
+            system.append((p.value > 0, p.made))
+    switches = [after for before, after in pairwise(system) if before[0] != after[0]]
     return Moment(
         now=now,
         own={name: float(scheduled[name]) for name in building.settings.names if name in scheduled},
@@ -201,11 +214,39 @@ def observe(store: Store, building: Building, now: pd.Timestamp, own: WeekProfil
         last_reading=max((r.stamp for r in newest.values()), default=None),
         calibrated=None if calibration is None else calibration.made,
         recent=recent,
+        switched=switches[-1] if switches else None,
         occupancy_share=_occupancy(store, newest.get("occupancy_share"), scheduled.get("occupancy_share"), now),
         occupant_density=0.05 if density is None else float(density),
         coldest_zone=min(fresh_zones, default=None),
         frost_setpoint=float(profile.values[:, :, profile.columns.index("heating_setpoint")].max()),
     )
+
+
+def disagreement(store: Store, building: Building, now: pd.Timestamp) -> float | None:
+    """Return how far the zones are from what was predicted of them [K]: mean over zones and hours of |measured - predicted|.
+
+    Compared are the whole hours of the last three days under a plan, nobody holding a setting, since the calibration in force:
+    other settings than those predicted say nothing of the metamodel, and a new calibration is a new start. None with fewer than
+    six such hours. Asks for thousands of readings: once an hour is enough.
+    """
+    calibration = store.last_calibration(is_accepted=True)
+    start = now.floor("h") - pd.Timedelta(hours=_JUDGED_H)
+    if calibration is not None:
+        start = max(start, calibration.made.ceil("h"))
+    if start >= now.floor("h"):
+        return None
+    hours = pd.date_range(start, now.floor("h"), freq="h", inclusive="left")
+    planned = np.zeros(len(hours), dtype=bool)
+    for r in store.regimes(start, now):
+        if r.run == "plan" and not r.held:
+            planned |= (hours >= r.since) & (hours + pd.Timedelta(hours=1) <= r.until)
+    if planned.sum() < _LEAST_JUDGED_H:
+        return None
+    zones = list(building.outputs.having(Role.INDOOR, quantity=TEMPERATURE).names)
+    end = now.floor("h")
+    away = (store.hourly(zones, start, end) - store.forecast(zones, start, end, at=now)).abs()[planned]
+    judged = away.notna().any(axis=1)
+    return float(np.nanmean(away[judged].to_numpy())) if judged.sum() >= _LEAST_JUDGED_H else None
 
 
 def _occupancy(store: Store, newest: object, scheduled: float | None, now: pd.Timestamp) -> float | None:
@@ -253,6 +294,9 @@ def _why_not(moment: Moment, building: Building, limits: GuardSection) -> str | 
             return "no calibration was ever accepted: the own schedule"
         if _hours(now, moment.calibrated) > limits.max_calibration_age_h:
             return f"the calibration is {_hours(now, moment.calibrated) / 24:.0f} days old: the own schedule"
+    if moment.disagreement is not None and moment.disagreement > limits.max_disagreement_k:
+        away, most = moment.disagreement, limits.max_disagreement_k
+        return f"zones are {away:.1f} K from what was predicted, at most {most:g} K are trusted: the own schedule"
     try:
         plan.plan.check(building.settings)
     except SetwiseError as e:
@@ -307,6 +351,20 @@ def _limit_rate(given: dict[str, float], moment: Moment, building: Building, act
         if abs(allowed - given[name]) > 1e-9:
             actions.append(Action("rate", name, given[name], allowed, f"at most {ramp:g} per hour"))
             given[name] = allowed
+
+
+def _limit_switching(given: dict[str, float], moment: Moment, limits: GuardSection, actions: list[Action]) -> None:
+    """A compressor that was just switched wants its time; air renewal and frost protection come after, and win."""
+    if moment.switched is None or "system_on" not in given:
+        return
+    is_on, since = moment.switched
+    least = limits.least_on_min if is_on else limits.least_off_min
+    minutes = (moment.now - since) / pd.Timedelta(minutes=1)
+    if (given["system_on"] > 0) == is_on or not 0 <= minutes < least:
+        return
+    why = f"switched {'on' if is_on else 'off'} {minutes:.0f} min ago, it stays so for {least:g} min"
+    actions.append(Action("switching", "system_on", given["system_on"], float(is_on), why))
+    given["system_on"] = float(is_on)
 
 
 def _limit_renewal(given: dict[str, float], moment: Moment, building: Building, actions: list[Action]) -> None:

@@ -313,8 +313,10 @@ def own_schedule(building: Building, calibration: DocumentRecord | None) -> Week
 # -- in the service
 
 
-def decide(store: Store, building: Building, config: Config, now: pd.Timestamp, told: Told = NOTHING_TOLD) -> Guarded:
-    """Return the settings that may leave now; `leaving` says which of them do.
+def decide(
+    store: Store, building: Building, config: Config, now: pd.Timestamp, told: Told = NOTHING_TOLD, apart_k: float | None = None
+) -> Guarded:
+    """Return the settings that may leave now; `leaving` says which of them do. `apart_k`: what `guard.disagreement` found last.
 
     A store that fails, or holds nonsense, leaves the own schedule of baseline.toml. What people hold, they hold all the same.
     """
@@ -329,7 +331,8 @@ def decide(store: Store, building: Building, config: Config, now: pd.Timestamp, 
                 confirmed = store.plan(told.confirmed_plan)
         if confirmed is not None and confirmed.state == "accepted" and confirmed.plan.at(now) is not None:
             moment = replace(moment, plan=confirmed)  # a newer plan waits for a person
-        return guard(replace(moment, overrides=held, is_cooling_season=season, own_day=trial), building, config.guard)
+        asked = replace(moment, overrides=held, is_cooling_season=season, own_day=trial, disagreement=apart_k)
+        return guard(asked, building, config.guard)
     except Exception as e:  # whatever is wrong with what was kept, the building gets its setpoints, and people the reason
         row = building.own_schedule().unroll(pd.DatetimeIndex([now.floor("h")]), building.site.time_zone).iloc[0]
         moment = Moment(now, {n: float(row[n]) for n in building.settings.names})

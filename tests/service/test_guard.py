@@ -13,8 +13,8 @@ from building.description import Building, load_building
 from building.indices.air import minimum_outdoor_air_en16798
 from building.plan import Plan
 from service.config import GuardSection
-from service.guard import Guarded, Moment, guard, observe
-from service.store import PlanRecord, Reading, SqlStore
+from service.guard import Guarded, Moment, disagreement, guard, observe
+from service.store import PlanRecord, Reading, RegimeRecord, SqlStore
 
 OFFICE = load_building("medium_office")
 NOW = pd.Timestamp("2026-01-07T16:00Z")  # Wednesday, 10:00 in Chicago
@@ -76,6 +76,8 @@ def test_good_plan_passes_unchanged() -> None:
         ({"last_reading": None}, "no reading ever"),
         ({"calibrated": None}, "no calibration"),
         ({"calibrated": NOW - 61 * 24 * HOUR}, "61 days old"),
+        ({"disagreement": 3.1}, "zones are 3.1 K from what was predicted, at most 3 K"),
+        ({"own_day": "switchback day 3 of 28"}, "own schedule today: switchback day 3 of 28"),
         ({"plan": record(heating_setpoint=3.0)}, "broken"),
         ({"plan": replace(record(), plan=Plan(record().plan.frame[["heating_setpoint"]]))}, "broken"),
     ],
@@ -241,3 +243,65 @@ def test_own_schedule_follows_the_wall_clock_over_daylight_saving(store: SqlStor
         after = observe(store, office, pd.Timestamp(f"{day}T{utc_hour:02d}:00Z")).own["system_on"]
         assert (before, after) == (0.0, 1.0)
     np.testing.assert_allclose(observe(store, office, NOW).own["supply_air_temperature"], 12.8)
+
+
+@pytest.mark.parametrize(
+    ("is_on", "minutes", "wanted", "given_"),
+    [
+        (True, 9, 0.0, 1.0),  # on for less than the least time: stays on
+        (True, 10, 0.0, 0.0),
+        (False, 9, 1.0, 0.0),
+        (False, 10, 1.0, 1.0),
+        (True, 3, 0.5, 0.5),  # on is any share of the step
+        (True, -5, 0.0, 0.0),  # a clock that was set back keeps nothing switched on
+    ],
+)
+def test_system_stays_as_it_was_switched_for_its_least_time(is_on, minutes, wanted, given_) -> None:
+    m = moment(plan=record(system_on=wanted), switched=(is_on, NOW - pd.Timedelta(minutes=minutes)), occupancy_share=0.0)
+    result = guard(m, OFFICE, LIMITS)
+    assert result.settings["system_on"] == given_
+    assert (("switching", "system_on") in rules(result)) == (wanted != given_)
+
+
+def test_air_and_frost_pass_the_least_time_off() -> None:
+    off = (False, NOW - pd.Timedelta(minutes=1))
+    for changes in ({"occupancy_share": 0.8}, {"coldest_zone": 5.0, "occupancy_share": 0.0}):
+        assert guard(moment(switched=off, **changes), OFFICE, LIMITS).settings["system_on"] == 1.0
+
+
+def test_last_switch_is_found_among_what_was_published(store: SqlStore) -> None:
+    for minutes, value in ((200, 1.0), (50, 0.0), (35, 0.0), (20, 0.6), (5, 0.6)):
+        at = NOW - pd.Timedelta(minutes=minutes)
+        store.add_publication("system_on", "t", value, at + HOUR, at, None)
+    seen = observe(store, OFFICE, NOW)
+    assert seen.switched == (True, NOW - pd.Timedelta(minutes=20)) and seen.recent["system_on"] == [0.0, 0.0, 0.6, 0.6]
+    assert observe(store, OFFICE, NOW + 9 * HOUR).switched is None
+
+
+ZONE = "core_mid_air_temperature"
+
+
+def lived_beside_a_prediction(store: SqlStore, away_k: float, n_h: int = 12, **regime: object) -> None:
+    hours = pd.date_range(NOW.floor("h") - n_h * HOUR, periods=n_h, freq="h")
+    store.add_forecast(pd.DataFrame({ZONE: 21.0}, index=hours), NOW - 2 * n_h * HOUR)
+    store.add_readings([Reading(ZONE, t + pd.Timedelta(minutes=20), 21.0 + away_k, t) for t in hours])
+    store.note_regime(RegimeRecord(hours[0], NOW, **{"run": "plan", **regime}))  # type: ignore[arg-type]
+
+
+def test_disagreement_is_how_far_zones_are_from_what_was_predicted_under_the_plan(store: SqlStore) -> None:
+    assert disagreement(store, OFFICE, NOW) is None
+    lived_beside_a_prediction(store, -2.5)
+    assert disagreement(store, OFFICE, NOW) == pytest.approx(2.5)
+    store.add_calibration({"parameters": {}}, NOW - 3 * HOUR, is_accepted=True)  # a new start: three hours are too few
+    assert disagreement(store, OFFICE, NOW) is None
+
+
+@pytest.mark.parametrize("regime", [{"run": "own"}, {"held": ("heating_setpoint",)}])
+def test_hours_run_otherwise_than_predicted_say_nothing_of_the_metamodel(store: SqlStore, regime) -> None:
+    lived_beside_a_prediction(store, 5.0, **regime)
+    assert disagreement(store, OFFICE, NOW) is None
+
+
+def test_four_hours_under_the_plan_are_too_few_to_judge(store: SqlStore) -> None:
+    lived_beside_a_prediction(store, 5.0, n_h=4)
+    assert disagreement(store, OFFICE, NOW) is None

@@ -16,6 +16,7 @@ from service.api import create_api
 from service.app import Service
 from service.clock import TurnedClock
 from service.guard import PRECEDENCE
+from service.store import Reading, RegimeRecord
 
 MINUTE = pd.Timedelta(minutes=1)
 
@@ -276,3 +277,17 @@ def test_setpoint_the_bms_did_not_confirm_is_shown(tmp_path) -> None:
     assert site.client.get("/v1/status").json()["unconfirmed"] == ["heating_setpoint"]
     assert site.shown("heating_setpoint")["published"] == "unconfirmed"
     site.service.store.close()
+
+
+def test_building_that_does_not_do_what_was_predicted_gets_its_own_schedule_and_says_so(site: Site) -> None:
+    site.add_plan()
+    site.tick()
+    assert site.client.get("/v1/setpoints").json()["origin"] == "optimised"
+    now, store = site.service.clock.now(), site.service.store
+    hours = pd.date_range(now.ceil("h"), periods=8, freq="h")
+    store.add_forecast(pd.DataFrame({"zone_air_temperature": 21.0}, index=hours), now)
+    store.note_regime(RegimeRecord(hours[0], hours[-1] + 60 * MINUTE, "plan"))
+    store.add_readings([Reading("zone_air_temperature", t + MINUTE, 26.0, t) for t in hours])
+    site.tick(minutes=9 * 60)
+    shown = site.client.get("/v1/setpoints").json()
+    assert shown["origin"] == "own" and shown["notes"][0].startswith("zones are 5.0 K from what was predicted")
