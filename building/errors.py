@@ -32,6 +32,7 @@ SetwiseError
 ├── StoreError
 │   └── NewerStoreError           a restore that would overwrite something newer than the backup
 ├── BrokerError
+├── WeatherServiceError          a weather service that gives no forecast
 ├── NotAuthorisedError            no token, or one that is wrong, expired or revoked
 │   ├── RoleTooLowError           a good token that may not do this
 │   └── TooManyAttemptsError      too many wrong tokens from one address
@@ -224,6 +225,10 @@ class NewerStoreError(StoreError):
 
 class BrokerError(SetwiseError):
     sentence = "broker {host}:{port}: {reason}"
+
+
+class WeatherServiceError(SetwiseError):
+    sentence = "weather service {host}: {reason}. Plans go on with the last forecast, then with what the site's own sensors said."
 
 
 class NotAuthorisedError(SetwiseError):

@@ -27,7 +27,8 @@ VALID_FOR = pd.Timedelta(minutes=90)
 COMMIT_S = 2.0
 START_LIMIT_S = 60.0
 STEP_LIMIT_S = 30.0
-JOB_LIMIT_S = 600.0
+JOB_LIMIT_S = 2000.0
+"""More than the service itself gives a job: it ends one that hangs, and says so in the journal."""
 
 
 class Gateway:
@@ -134,6 +135,7 @@ def commissioned(folder: Path, plant: Plant, broker: Broker, bundle: Path) -> It
         "SETWISE_JOBS__COMPACTION": "never",
         "SETWISE_JOBS__BACKUP": "never",
         "SETWISE_JOBS__SAVINGS": "never",
+        "SETWISE_JOBS__WEATHER": "never",
         "SETWISE_JOBS__THREADS": str(os.cpu_count() or 1),
         "SETWISE_GUARD__MAX_PLAN_AGE_H": str(WEEK_H + 1),
         "SETWISE_PUBLISH__STEP_MIN": "60",

@@ -1062,6 +1062,15 @@ def create_api(sources: Sources) -> FastAPI:
             next=savings.next_step(config, trial, kept),
         )
 
+    @api.post("/v1/weather", status_code=202, response_model=Accepted, **open_to("operator", "work", _OVERLAP))
+    def ask_weather(by: ByOperator) -> Response:
+        """Ask the weather service that [weather] names now."""
+
+        def work() -> Accepted:
+            return Accepted(job=sources.ask("weather"), kind="weather")
+
+        return act(by, "ask", "weather", {}, work, 202)
+
     @api.post("/v1/savings", status_code=202, response_model=Accepted, **open_to("operator", "work", _OVERLAP))
     def report_savings(by: ByOperator) -> Response:
         """Make the savings report now."""

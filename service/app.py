@@ -27,7 +27,7 @@ import uvicorn
 
 from building.description import load_building
 from building.errors import BadDescriptionError, JobOverlapError, SetwiseError, StoreError
-from service import operations, retention, savings
+from service import operations, retention, savings, weather
 from service.access import first_token, write_private
 from service.api import Live, Sources, create_api
 from service.audit import AuditLog, note_beside
@@ -75,8 +75,10 @@ class Service:
         self.points = load_points(self.building, config.building.points)
         self.clock = clock or (TurnedClock() if config.clock.source == "topic" else SystemClock())
         told = config.jobs
-        kinds = ("calibration", "plan", "compaction", "backup", "savings")
+        kinds = ("calibration", "plan", "weather", "compaction", "backup", "savings")
         cadences = {kind: getattr(told, kind) for kind in kinds}
+        if not config.weather.url.get_secret_value():
+            cadences["weather"] = "never"
         self._cadences = {kind: Cadence.parse(text) for kind, text in cadences.items()}
         self.store = SqlStore(config.store.url.get_secret_value(), is_only_writer=True)
         self._open_predictor = open_predictor
@@ -90,6 +92,7 @@ class Service:
                     told.memory_limit_mb,
                 ),
                 Kind("plan", operations.planning_job, self._enter_plan, told.plan_limit_s, told.memory_limit_mb),
+                Kind("weather", weather.weather_job, self._enter_weather, told.upkeep_limit_s, told.memory_limit_mb),
                 Kind("compaction", retention.compaction_job, self._enter_said, told.upkeep_limit_s, told.memory_limit_mb),
                 Kind("savings", savings.savings_job, self._enter_savings, told.upkeep_limit_s, told.memory_limit_mb),
                 Kind("backup", retention.backup_job, self._enter_said, told.upkeep_limit_s, told.memory_limit_mb),
@@ -349,6 +352,11 @@ class Service:
 
     def _enter_said(self, job: int, result: Mapping[str, Any]) -> None:
         self.store.end_job(job, "done", self.clock.now(), result["said"])
+
+    def _enter_weather(self, job: int, result: Mapping[str, Any]) -> None:
+        with self.store.transaction():
+            self.store.add_forecast(result["frame"], result["made"])
+            self.store.end_job(job, "done", self.clock.now(), result["said"])
 
     def _enter_savings(self, job: int, result: Mapping[str, Any]) -> None:
         with self.store.transaction():

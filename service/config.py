@@ -144,6 +144,7 @@ class JobsSection(Strict):
         description="cadence: five cron fields in local time (minute hour day month weekday), such as `30 3 * * *`, or `never`",
     )
     plan: str = Field(default="30 3 * * *", description="cadence of plan searches; an accepted calibration plans at once as well")
+    weather: str = Field(default="20 */3 * * *", description="cadence of asking the weather service; never without [weather] url")
     compaction: str = Field(default="10 4 * * *", description="cadence of compaction and forgetting, see [store]")
     backup: str = Field(default="40 4 * * *", description="cadence of backups, see [store]")
     savings: str = Field(default="20 5 * * *", description="cadence of the savings report, see [savings]")
@@ -157,7 +158,9 @@ class JobsSection(Strict):
     calibration_limit_s: float = Field(default=1800.0, gt=0, description="a calibration that runs longer is ended (real time)")
     plan_limit_s: float = Field(default=1800.0, gt=0, description="a plan search that runs longer is ended (real time)")
     upkeep_limit_s: float = Field(
-        default=3600.0, gt=0, description="a compaction, backup or savings report that runs longer is ended (real time)"
+        default=3600.0,
+        gt=0,
+        description="a compaction, backup, savings report or weather job that runs longer is ended (real time)",
     )
     memory_limit_mb: float = Field(default=550.0, gt=50, description="a job with more resident memory is ended")
     threads: int = Field(default=1, ge=1, description="threads of the metamodel in a job")
@@ -211,6 +214,16 @@ class SavingsSection(Strict):
     confidence: float = Field(default=0.9, ge=0.5, le=0.99, description="two-sided, of the interval of a saving")
 
 
+class WeatherSection(Strict):
+    """Where the weather forecast comes from, besides MQTT and the API: a service in Open-Meteo's format."""
+
+    url: SecretStr = Field(
+        default=SecretStr(""),
+        description="asked by the weather job; {latitude} and {longitude} are the site's; may hold a key. Empty asks nobody",
+    )
+    timeout_s: float = Field(default=20.0, gt=0, le=120, description="longest wait for an answer (real time)")
+
+
 class PublishSection(Strict):
     """How setpoints leave."""
 
@@ -258,6 +271,7 @@ class Config(Strict):
     guard: GuardSection = GuardSection()
     publish: PublishSection = PublishSection()
     savings: SavingsSection = SavingsSection()
+    weather: WeatherSection = WeatherSection()
     clock: ClockSection = ClockSection()
     log: LogSection = LogSection()
 

@@ -112,6 +112,7 @@ def examine(
         "calibration": lambda: _calibration(config, store, now, coming("calibration")),
         "plan": lambda: _plan(config, store, now, origin, coming("plan")),
         "jobs": lambda: _jobs(store, due),
+        **({"weather": lambda: _weather(store, coming("weather"))} if config.weather.url.get_secret_value() else {}),
         "backup": lambda: _backup(config, coming("backup")),
     }  # fmt: skip
     parts = []
@@ -184,7 +185,7 @@ def _calibration(config: Config, store: Store, now: pd.Timestamp, coming: str) -
             f"{fact} The one of {_short(last.made)} was refused.",
             f"See /v1/calibration for why; {coming}",
         )
-    return Part("calibration", "ok", fact, coming.capitalize())
+    return Part("calibration", "ok", fact, _begun(coming))
 
 
 def _plan(config: Config, store: Store, now: pd.Timestamp, origin: str, coming: str) -> Part:
@@ -193,8 +194,8 @@ def _plan(config: Config, store: Store, now: pd.Timestamp, origin: str, coming: 
         return Part("plan", "waiting", "none covers this hour.", f"Until then the own schedule; {coming}")
     fact = f"issued {_short(plan.issued)}, until {_short(plan.plan.end)}."
     if origin != "optimised":
-        return Part("plan", "degraded", f"{fact} It is not followed: see guard_notes.", coming.capitalize())
-    return Part("plan", "ok", fact, coming.capitalize())
+        return Part("plan", "degraded", f"{fact} It is not followed: see guard_notes.", _begun(coming))
+    return Part("plan", "ok", fact, _begun(coming))
 
 
 def _jobs(store: Store, due: Mapping[str, pd.Timestamp | None]) -> Part:
@@ -208,12 +209,23 @@ def _jobs(store: Store, due: Mapping[str, pd.Timestamp | None]) -> Part:
     return Part("jobs", "degraded" if failed else "ok", " ".join(failed) or "the last of each kind did not fail.", then)
 
 
+def _weather(store: Store, coming: str) -> Part:
+    last = next((j for j in store.jobs("weather", limit=2) if j.outcome != "running"), None)
+    if last is None:
+        return Part("weather", "waiting", "the service was not asked yet.", _begun(coming))
+    return Part("weather", "ok" if last.outcome == "done" else "degraded", last.log or last.outcome, _begun(coming))
+
+
 def _backup(config: Config, coming: str) -> Part:
     found = backups(config.store.backups)
     if not found:
-        return Part("backup", "waiting", f"none in {config.store.backups}.", coming.capitalize())
+        return Part("backup", "waiting", f"none in {config.store.backups}.", _begun(coming))
     made = pd.Timestamp(found[-1].stat().st_mtime, unit="s", tz="UTC")
-    return Part("backup", "ok", f"{found[-1]}, written {_short(made)}.", coming.capitalize())
+    return Part("backup", "ok", f"{found[-1]}, written {_short(made)}.", _begun(coming))
+
+
+def _begun(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _short(instant: pd.Timestamp) -> str:

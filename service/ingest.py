@@ -27,6 +27,7 @@ from service.points import COUNTER, AgeLimits, Points, read_forecast
 from service.quality import COUNTER_GAP_H, USABLE, Watch
 from service.store import Store
 from service.store.newest import Row
+from service.weather import read_open_meteo
 
 log = logging.getLogger(__name__)
 
@@ -218,7 +219,11 @@ class Ingest:
             return
         if self.points.is_forecast(topic):
             latest = pd.Timestamp(received_ms + self.limits.future_ms, unit="ms", tz="UTC")
-            batch.forecasts.append(read_forecast(topic, message.payload, self.points.forecastable, latest))
+            if self.points.is_open_meteo:
+                frame = read_open_meteo(topic, message.payload, self.points.forecastable)
+                batch.forecasts.append((frame, pd.Timestamp(received_ms, unit="ms", tz="UTC")))
+            else:
+                batch.forecasts.append(read_forecast(topic, message.payload, self.points.forecastable, latest))
             return
         if topic.startswith(sparkplug.NAMESPACE + "/"):
             rows, refused = self._hear_node(topic, message.payload, received_ms, batch)

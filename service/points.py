@@ -116,9 +116,10 @@ class Command(Strict):
 
 
 class Forecasts(Strict):
-    """Where forecasts arrive: {"issued", "start", "step_min", "series": {variable: [values in inside units]}}."""
+    """Where forecasts arrive: {"issued", "start", "step_min", "series": {variable: [values]}} inside units, or Open-Meteo's."""
 
     topic: str
+    format: Literal["setwise", "open_meteo"] = "setwise"
 
 
 class PointsFile(Strict):
@@ -217,6 +218,11 @@ class Points:
     def is_forecast(self, topic: str) -> bool:
         """Say whether forecasts arrive on `topic`."""
         return self.facts.forecasts is not None and topic == self.facts.forecasts.topic
+
+    @property
+    def is_open_meteo(self) -> bool:
+        """Say whether forecasts arrive in Open-Meteo's format."""
+        return self.facts.forecasts is not None and self.facts.forecasts.format == "open_meteo"
 
     def is_echo(self, topic: str) -> bool:
         """Say whether the BMS echoes a command on `topic`."""

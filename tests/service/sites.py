@@ -62,6 +62,7 @@ def two_node_config(folder: Path, **environ: str) -> Config:
         "SETWISE_JOBS__COMPACTION": "never",
         "SETWISE_JOBS__BACKUP": "never",
         "SETWISE_JOBS__SAVINGS": "never",
+        "SETWISE_JOBS__WEATHER": "never",
         "SETWISE_STORE__BACKUPS": str(folder / "backups"),
     }
     return load_config(None, told | {f"SETWISE_{k.upper()}": v for k, v in environ.items()})
