@@ -122,9 +122,7 @@ class Service:
         self._published: pd.Timestamp | None = None
         self._compared: pd.Timestamp | None = None  # the hour for which `_apart_k` was looked at
         self._apart_k: float | None = None
-        self._steady: tuple[pd.Timestamp, pd.Timestamp] | None = (
-            None  # since when the clock goes on without a jump, and until when
-        )
+        self._steadiness = retention.Steadiness(self.store)
         self._watch = Watch()
         self._looked_s = 0.0
         self._rows: dict[str, int] = {}
@@ -142,6 +140,7 @@ class Service:
         for job in self.store.interrupt_jobs(self.clock.now()):
             log.warning("job %d (%s) was interrupted by the end of the former process", job.id, job.kind)
         self.store.put("resampling", self.points.rules)  # API, jobs and compaction make hours by the same rules
+        self.publisher.resume()
         self.ingest.start()
         self.link.start()
         self._thread.start()
@@ -158,6 +157,7 @@ class Service:
         self.jobs.stop()
         self.answering.stop()
         self.link.stop()
+        self.publisher.current()  # takes what the broker confirmed last
         self.ingest.stop()
         self.store.close()
 
@@ -238,6 +238,9 @@ class Service:
             "store_commits_total": float(heard.n_commits),
             "messages_waiting": float(heard.n_waiting),
             "setpoints_sent_total": float(self.publisher.n_sent),
+            "setpoints_expired_total": float(self.publisher.n_expired),
+            "outgoing_waiting": float(len(self.publisher.outbox)),
+            "outgoing_dropped_total": float(self.publisher.outbox.n_dropped),
         }
         problems = [p for p in (heard.failure, self._problem) if p]
         return Live(self.link.is_connected, f"{mqtt.host}:{mqtt.port}", counters, tuple(problems), dict(self.publisher.echoed()))
@@ -265,7 +268,7 @@ class Service:
             log.warning("%s = %g was not confirmed by the BMS within its time", late.setting, late.value)
         if self._is_upholding:
             self.publisher.beat(self._told.mode)
-        is_steady = self._is_steady(now)
+        is_steady = self._steadiness.look(now)
         for kind in self._timetable.take_due(now):
             if kind == "compaction" and not is_steady:
                 log.info("compaction waits: the clock has not gone on without a jump for a day")
@@ -329,14 +332,6 @@ class Service:
         return (f"{self.config.mqtt.root}/{self.building.name}/clock",)
 
     # -- jobs
-
-    def _is_steady(self, now: pd.Timestamp) -> bool:
-        """Say whether the clock went on for a day without a jump of a day or a step back."""
-        since, until = self._steady or (now, now)
-        if not pd.Timedelta(0) <= now - until < retention.STEADY:
-            since = now
-        self._steady = (since, now)
-        return now - since >= retention.STEADY
 
     def _start_quietly(self, kind: str) -> None:
         try:

@@ -30,6 +30,8 @@ from service.store import schema
 BROKER_TIMEOUT_S = 5.0
 LARGEST_OFFSET_S = 5.0
 """A clock further off stamps readings in the wrong minute."""
+_FOLLOWS = {"time zone": ("building",), "points": ("building",), "messages in flight": ("building", "broker")}
+"""What cannot be looked at while something else is wrong: one cause, one fault."""
 _NTP_EPOCH_S = 2_208_988_800  # 1970 in seconds since 1900
 
 
@@ -43,7 +45,7 @@ class Finding:
 
 
 def examine(config: Config) -> list[Finding]:
-    """Look at each thing the service needs; a fault in one does not hide the next."""
+    """Look at each thing the service needs; a fault in one does not hide the next, but what only follows from it is not said."""
     looks: dict[str, Callable[[Config], str]] = {
         "python": _python,
         "building": _building,
@@ -58,7 +60,11 @@ def examine(config: Config) -> list[Finding]:
         "messages in flight": _in_flight,
         "token": _token,
     }
-    return [_finding(what, look, config) for what, look in looks.items()]
+    found: dict[str, Finding] = {}
+    for what, look in looks.items():
+        if all(found[cause].is_good for cause in _FOLLOWS.get(what, ())):
+            found[what] = _finding(what, look, config)
+    return list(found.values())
 
 
 def _finding(what: str, look: Callable[[Config], str], config: Config) -> Finding:

@@ -1,12 +1,13 @@
 """Setpoints on their way out: sent once, confirmed by an echo or marked unconfirmed, never late.
 
 Each setpoint leaves as JSON {"value", "unit", "valid_until", "plan"} on its command topic, QoS 1, not retained unless points.toml
-asks for it: a BMS that restarts must not find a stale order. While the broker is away only the newest value per setting waits
-here; one whose `valid_until` has passed is never sent. What became of each is in the store (waiting, sent, acknowledged,
-unconfirmed, expired, replaced, released); a store that fails stops no setpoint.
+asks for it: a BMS that restarts must not find a stale order. While the broker is away only the newest value per setting waits;
+one whose `valid_until` has passed is never sent, it is counted. What became of each is in the store (waiting, sent, acknowledged,
+unconfirmed, expired, replaced, released), and a new process goes on from there; a store that fails stops no setpoint.
 
 A dead process cannot publish: while setpoints are kept up a heartbeat beats, and the BMS returns to its own schedule when beats
-stay away or `valid_until` passes (docs/commissioning.md). `release` says it at once where the service still can.
+stay away or `valid_until` passes (docs/commissioning.md). `release` says it at once where the service still can; while the broker
+is away that waits in the outbox (service/outbox.py).
 """
 
 from __future__ import annotations
@@ -17,26 +18,19 @@ import threading
 from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import pandas as pd
 
 from building.errors import StoreError
 from service.clock import Clock
 from service.config import PublishSection
+from service.outbox import Line, Outbox
 from service.points import Points
-from service.store import PublicationState, Store
+from service.store import PublicationRecord, PublicationState, Store
 
 log = logging.getLogger(__name__)
 
-
-class Line(Protocol):
-    """What a Publisher needs of the broker: `MqttLink`, or a fake."""
-
-    def publish(
-        self, topic: str, payload: bytes | str, is_retained: bool = False, expires_in_s: float | None = None
-    ) -> int | None:
-        """Hand a message to the broker; its id, or None when there is no line."""
+_OVER: tuple[PublicationState, ...] = ("expired", "replaced", "released")
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,8 @@ class Publisher:
         self.clock = clock
         self.config = config
         self.heartbeat_topic = heartbeat_topic
-        self.n_sent = 0
+        self.outbox = Outbox(store, line, clock)
+        self.n_sent = self.n_expired = 0
         self._beaten: pd.Timestamp | None = None
         self._told: dict[str, float] = {}
         self._lock = threading.RLock()
@@ -104,6 +99,28 @@ class Publisher:
         with self._lock:
             self._take_confirmations()
             return dict(self._current)
+
+    def resume(self) -> None:
+        """Go on with what a former process told: echoes settle it; what it left retained and is over is cleared."""
+        now = self.clock.now()
+        with self._lock:
+            try:
+                told = self.store.last_publications()
+            except StoreError as e:
+                self._store_failed(e)
+                return
+            for setting, command in self.points.commands.items():
+                if setting not in told or told[setting].state in _OVER:
+                    continue
+                one = _publication(told[setting])
+                if one.valid_until > now:
+                    self._current.setdefault(setting, one)
+                    continue
+                if one.state == "waiting":
+                    self.n_expired += 1
+                    self._settle(one, "expired")
+                if command.retain:
+                    self.outbox.put(command.topic, "", is_retained=True)
 
     def set(
         self,
@@ -129,6 +146,7 @@ class Publisher:
                 former = self._current.get(setting)
                 if former is not None and former.state == "waiting":
                     self._settle(former, "replaced")
+                self.outbox.cancel(self.points.commands[setting].topic)  # a release that nobody heard yet
                 new = Publication(setting, float(value), now, valid_until, plan_id, (reasons or {}).get(setting, ""))
                 self._current[setting] = replace(new, id=self._keep(new))
             self._send()
@@ -148,16 +166,16 @@ class Publisher:
             self._take_confirmations()
             for setting, command in self.points.commands.items():
                 one = self._current.get(setting) or self._remembered(setting, now)
-                if one is None or one.state in ("released", "expired", "replaced"):
+                if one is None or one.state in _OVER:
                     continue
                 if (settings is not None and setting not in settings) or (is_only_retained and not command.retain):
                     continue
                 self._current[setting] = one
                 if command.retain:
-                    self.line.publish(command.topic, b"", is_retained=True)
+                    self.outbox.put(command.topic, "", is_retained=True)
                 elif command.payload == "json":
                     facts = {"value": None, "valid_until": _iso(now), "plan": "released"}
-                    self.line.publish(command.topic, json.dumps(facts))
+                    self.outbox.put(command.topic, json.dumps(facts), until=one.valid_until)  # then it lapses by itself
                 self._settle(one, "released")
 
     def _remembered(self, setting: str, now: pd.Timestamp) -> Publication | None:
@@ -166,11 +184,7 @@ class Publisher:
             last = self.store.last_publications().get(setting)
         except StoreError:
             return None
-        if last is None or last.valid_until <= now:
-            return None
-        return Publication(
-            setting, last.value, last.made, last.valid_until, last.plan_id, last.reason, state=last.state, id=last.id
-        )
+        return None if last is None or last.valid_until <= now else _publication(last)
 
     def beat(self, mode: str) -> bool:
         """Beat when it is time; return whether it did. Call it only while setpoints are kept up. Nothing is kept for later."""
@@ -200,6 +214,7 @@ class Publisher:
         with self._lock:
             self._take_confirmations()
             self._send()
+            self.outbox.send()
             late = [
                 p
                 for p in self._current.values()
@@ -221,8 +236,10 @@ class Publisher:
             self._told |= echoes
             for setting, value in echoes.items():
                 one = self._current.get(setting)
-                if one is None or one.mid is None or one.state not in ("waiting", "sent", "unconfirmed"):
+                if one is None or one.state not in ("waiting", "sent", "unconfirmed"):
                     continue
+                if one.state == "waiting" and one.mid is None:
+                    continue  # it has not left: the BMS speaks of something else
                 if abs(value - one.value) <= self.points.commands[setting].tolerance:
                     self._settle(one, "acknowledged")
 
@@ -237,6 +254,10 @@ class Publisher:
     def _take_confirmations(self) -> None:
         while self._confirmations:
             mid = self._confirmations.popleft()
+            if mid is None:
+                self.outbox.reconnected()
+            else:
+                self.outbox.confirmed(mid)
             for setting, one in list(self._current.items()):
                 if one.state != "waiting" or one.mid is None:
                     continue
@@ -252,6 +273,7 @@ class Publisher:
             if one.state != "waiting" or one.mid is not None:
                 continue
             if one.valid_until <= now:
+                self.n_expired += 1
                 self._settle(one, "expired")
                 continue
             facts = {
@@ -292,6 +314,12 @@ class Publisher:
         if not self._is_store_failing:
             log.error("%s Setpoints go on without being recorded.", error)
         self._is_store_failing = True
+
+
+def _publication(kept: PublicationRecord) -> Publication:
+    return Publication(
+        kept.setting, kept.value, kept.made, kept.valid_until, kept.plan_id, kept.reason, state=kept.state, id=kept.id
+    )
 
 
 def _iso(instant: pd.Timestamp) -> str:

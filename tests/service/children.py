@@ -10,7 +10,13 @@ from pathlib import Path
 import pandas as pd
 import sqlalchemy as sa
 
+from building.description import Building, load_building
 from building.plan import Plan
+from service.clock import TurnedClock
+from service.config import MqttSection, PublishSection
+from service.mqtt import MqttLink
+from service.points import Points, PointsFile
+from service.publish import Publisher
 from service.store import Reading, SqlStore
 
 T0 = pd.Timestamp("2026-01-05T00:00Z")
@@ -83,3 +89,39 @@ def change_schema(url: str, way: str, copies: Path, is_held: bool, sender: Conne
     else:
         go_back(url, "0001", copies)
     time.sleep(60)
+
+
+def retaining(building: Building) -> Points:
+    """Return points that keep the heating setpoint at the broker and only send the cooling setpoint."""
+    commands = {
+        "heating_setpoint": {"topic": "set/heating", "retain": True, "echo": {"topic": "echo/heating"}},
+        "cooling_setpoint": {"topic": "set/cooling"},
+    }
+    return Points(PointsFile.model_validate({"building": building.name, "points": {}, "commands": commands}), building)
+
+
+def told(publisher: Publisher, value: float = 20.0) -> None:
+    """Tell both setpoints."""
+    until = publisher.clock.now() + pd.Timedelta(minutes=45)
+    publisher.set({"heating_setpoint": value, "cooling_setpoint": value + 5}, until, plan_id=1)
+
+
+def hold_then_release(url: str, port: int, orders: Connection) -> None:
+    """Body of a child: tell two setpoints; when told so, release them."""
+    store = SqlStore(url)
+    link = MqttLink(MqttSection(host="127.0.0.1", port=port, reconnect_max_s=1), "two_node", [], lambda m: None)
+    publisher = Publisher(retaining(load_building("two_node")), store, link, TurnedClock(T0), PublishSection())
+    link.on_sent, link.on_connected = publisher.sent, publisher.reconnected
+    link.start()
+    link.wait_connected(60)
+    told(publisher)
+    while any(p.state == "waiting" for p in publisher.current().values()):
+        publisher.tick()
+        time.sleep(0.05)
+    orders.send("told")
+    orders.recv()
+    while link.is_connected:
+        time.sleep(0.05)
+    publisher.release()
+    orders.send("released")
+    time.sleep(600)

@@ -27,7 +27,7 @@ from service.app import Service
 from service.clock import TurnedClock
 from service.config import Config
 from service.jobs import Cadence, Jobs, Kind, Timetable
-from service.store import Reading
+from service.store import Reading, SqlStore
 
 ROOT = Path(__file__).parents[2]
 HOUR, DAY = pd.Timedelta(hours=1), pd.Timedelta(days=1)
@@ -211,6 +211,26 @@ def test_compaction_waits_for_a_clock_that_went_on_for_a_day_without_a_jump(tmp_
         service.tick()
     assert asked == [NOW + h * HOUR for h in (24, 24 * 800 + 24, 24 * 800 + 30, 24 * 800 + 36)]
     service.store.close()
+
+
+def test_service_that_is_started_anew_each_day_compacts_all_the_same(tmp_path: Path) -> None:
+    asked: list[pd.Timestamp] = []
+    clock = SetBackClock(NOW)
+    for start in range(0, 96, 20):
+        service = Service(two_node_config(tmp_path, jobs__compaction="0 3 * * *"), clock, open_rc)
+        service.ask = lambda kind: asked.append(clock.now()) or 1  # type: ignore[method-assign]
+        for hour in range(start, start + 18):  # and two hours off
+            clock.set(NOW + hour * HOUR)
+            service.tick()
+        service.store.close()
+    assert asked == [NOW + h * HOUR for h in (42, 66, 90)]  # after three in the morning, from the second night on
+
+
+def test_steady_clock_that_cannot_be_read_from_the_store_begins_anew(store: SqlStore) -> None:
+    for damaged in (["x", "y"], 5, ["2026-01-01T00:00"], ["2026-01-01T00:00", "2026-01-02T00:00"]):
+        store.put("steady", damaged)
+        steady = retention.Steadiness(store)
+        assert not steady.look(NOW) and not steady.look(NOW + 23 * HOUR) and steady.look(NOW + 24 * HOUR)
 
 
 def test_compaction_job_keeps_the_hours_and_forgets_what_is_too_old(service: Service) -> None:

@@ -504,6 +504,7 @@ def test_broker_is_asked_how_many_messages_it_sends_at_once() -> None:
 
 def test_doctor_names_a_broker_that_sends_too_few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "count_in_flight", lambda mqtt, building, wanted: 20)
+    monkeypatch.setattr(doctor, "_broker", lambda config: "it answers")
     config = Config(ingest=IngestSection(commit_readings=10_000))
     (found,) = (f for f in doctor.examine(config) if f.what == "messages in flight")
     assert not found.is_good and "it sends 20 messages before the first is acknowledged" in found.fact

@@ -152,7 +152,7 @@ def test_released_setpoint_is_told_without_a_value_once_and_no_echo_brings_it_ba
     publisher.release()
     assert line.sent[1:] == [
         ("setwise/medium_office/set/heating_setpoint",
-         {"value": None, "valid_until": "2026-01-07T16:00:00Z", "plan": "released"}, None),
+         {"value": None, "valid_until": "2026-01-07T16:00:00Z", "plan": "released"}, 2700),
     ]  # fmt: skip
     publisher.heard(ECHO, b'{"value": 20.5}')
     assert states(store) == ["released"] and publisher.echoed() == {"heating_setpoint": 20.5}
