@@ -29,6 +29,7 @@ from building.description import load_building
 from building.errors import BadDescriptionError, JobOverlapError, SetwiseError, StoreError
 from service import operations, retention, savings, weather
 from service.access import first_token, write_private
+from service.announce import Announcer
 from service.api import Live, Sources, create_api
 from service.audit import AuditLog, note_beside
 from service.clock import EPOCH, Clock, SystemClock, TurnedClock
@@ -42,7 +43,7 @@ from service.operations import OpenPredictor, open_bundle
 from service.orders import read_told
 from service.points import load_points
 from service.publish import Publisher
-from service.store import SqlStore
+from service.store import RegimeRecord, SqlStore
 from service.store.acts import Acts
 from service.web import Hasty
 from service.what_if import Answering
@@ -104,6 +105,9 @@ class Service:
         self.link = MqttLink(config.mqtt, self.building.name, self.points.subscriptions + self._clock_topics(), self._heard)
         heartbeat = f"{config.mqtt.root}/{self.building.name}/heartbeat"
         self.publisher = Publisher(self.points, self.store, self.link, self.clock, config.publish, heartbeat)
+        self.announcer = Announcer(
+            config, self.building, lambda topic, text: self.link.publish(topic, text, is_retained=True) is not None
+        )
         self.audit = AuditLog(Acts(self.store), note_beside(config.api.token_file))
         self._told = read_told(self.store, config, self.clock.now())
         self.ingest = Ingest(
@@ -113,11 +117,11 @@ class Service:
             config.ingest,
             self.link.acknowledge,
             self.publisher.heard,
-            ignored={self.link.status_topic, heartbeat},
+            ignored={self.link.status_topic, heartbeat, *self.announcer.topics},
             clock_topic=next(iter(self._clock_topics()), None),
             tell=lambda topic, payload: self.link.publish(topic, payload, qos=0),
         )
-        self.link.on_sent, self.link.on_connected = self.publisher.sent, self.publisher.reconnected
+        self.link.on_sent, self.link.on_connected = self.publisher.sent, self._reconnected
         self._timetable: Timetable | None = None
         self._published: pd.Timestamp | None = None
         self._compared: pd.Timestamp | None = None  # the hour for which `_apart_k` was looked at
@@ -154,6 +158,7 @@ class Service:
         if self._thread.is_alive():
             self._thread.join(10)
         self.publisher.release(is_only_retained=True)
+        self.announcer.clear()
         self.jobs.stop()
         self.answering.stop()
         self.link.stop()
@@ -264,6 +269,9 @@ class Service:
             self._is_plan_new.clear()
             self._publish(now)
             self._published = step
+        elif self.announcer.is_stale and self.link.is_connected:
+            decided = self.decide()
+            self._announce(decided, operations.leaving(decided, self._told, now), now)
         for late in self.publisher.tick():
             log.warning("%s = %g was not confirmed by the BMS within its time", late.setting, late.value)
         if self._is_upholding:
@@ -306,22 +314,38 @@ class Service:
     def _publish(self, now: pd.Timestamp) -> None:
         guarded = self.decide()
         leaving = operations.leaving(guarded, self._told, now)
-        self._note_regime(guarded, leaving, now)
+        regime = self._regime(guarded, leaving, now)
         self._is_upholding = bool(leaving)
         until = operations.valid_until(now, self.config.publish)
         self.publisher.set(leaving, until, guarded.plan_id, guarded.reasons())
         self.publisher.release([name for name in self.building.settings.names if name not in leaving])
+        with contextlib.suppress(StoreError):  # a gap, and the report on savings says so
+            self.store.note_regime(regime)
+        self._announce(guarded, leaving, now)
 
-    def _note_regime(self, guarded: Guarded, leaving: Mapping[str, float], now: pd.Timestamp) -> None:
-        """Note how the building is run: what a saving is proven with. A store that refuses leaves a gap, and that says so too."""
+    def _announce(self, guarded: Guarded, leaving: Mapping[str, float], now: pd.Timestamp) -> None:
+        """Tell people what is in force; whatever fails here stops no setpoint."""
+        try:
+            followed = None if guarded.plan_id is None else self.store.plan(guarded.plan_id)
+            plan, parts = followed or self.store.plan_in_force(now), self.parts(guarded)
+        except StoreError as e:
+            log.debug("nothing is announced: %s", e)
+            return
+        until = operations.valid_until(now, self.config.publish)
+        self.announcer.tell(guarded, leaving, self._told.mode, until, plan, parts)
+
+    def _reconnected(self) -> None:
+        self.publisher.reconnected()
+        self.announcer.reconnected()
+
+    def _regime(self, guarded: Guarded, leaving: Mapping[str, float], now: pd.Timestamp) -> RegimeRecord:
+        """Return how the building is run from now on: what a saving is proven with."""
         unconfirmed = [name for name, p in self.publisher.current().items() if p.state == "unconfirmed" and name in leaving]
         hindrance = "" if self.link.is_connected else "the broker was away"
         if unconfirmed:
             hindrance = f"the BMS did not confirm {', '.join(unconfirmed)}"
         reaching = {name: value for name, value in leaving.items() if name in self.points.commands}
-        regime = savings.regime_now(self.config, self.building, guarded, self._told, reaching, hindrance, now)
-        with contextlib.suppress(StoreError):
-            self.store.note_regime(regime)
+        return savings.regime_now(self.config, self.building, guarded, self._told, reaching, hindrance, now)
 
     def _heard(self, message: Any) -> None:
         self.ingest.take(message)

@@ -50,6 +50,11 @@ class MqttSection(Strict):
     version: Literal["3.1.1", "5"] = Field(default="3.1.1", description="MQTT version")
     client_id: str = Field(default="", description="client id; empty for setwise-<building>. Two services must not share one")
     root: str = Field(default="setwise", description="first level of the service's own topics: <root>/<building>/status")
+    discovery: str = Field(
+        default="",
+        pattern=r"^[^+#]*$",
+        description="first level of Home Assistant's discovery topics, usually homeassistant; empty announces no device",
+    )
     username: str | None = Field(default=None, description="user name, if the broker asks for one")
     password: SecretStr | None = Field(default=None, description="password; better given in the environment")
     is_tls: bool = Field(default=False, description="encrypt; the broker's certificate is always verified")
