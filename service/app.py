@@ -102,7 +102,8 @@ class Service:
             self.clock,
         )
         self.answering = Answering(config, open_predictor)
-        self.link = MqttLink(config.mqtt, self.building.name, self.points.subscriptions + self._clock_topics(), self._heard)
+        subscriptions = self.points.subscriptions + self._clock_topics()
+        self.link = MqttLink(config.mqtt, self.building.name, subscriptions, self._heard, self.points.low_qos)
         heartbeat = f"{config.mqtt.root}/{self.building.name}/heartbeat"
         self.publisher = Publisher(self.points, self.store, self.link, self.clock, config.publish, heartbeat)
         self.announcer = Announcer(

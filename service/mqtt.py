@@ -13,7 +13,7 @@ import random
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -54,15 +54,22 @@ class MqttLink:
         building: its name; part of status topic and default client id.
         subscriptions: topic filters.
         on_message: called in paho's thread for each message; must return at once.
+        low_qos: of the filters, those subscribed with QoS 0; the others with 1.
 
     Raises:
         BrokerError: certificates that cannot be read.
     """
 
     def __init__(
-        self, config: MqttSection, building: str, subscriptions: Sequence[str], on_message: Callable[[Message], None]
+        self,
+        config: MqttSection,
+        building: str,
+        subscriptions: Sequence[str],
+        on_message: Callable[[Message], None],
+        low_qos: Collection[str] = (),
     ) -> None:
         self.config = config
+        self.low_qos = frozenset(low_qos)
         self.status_topic = f"{config.root}/{building}/status"
         self.client_id = config.client_id or f"setwise-{building}"
         self.subscriptions = tuple(subscriptions)
@@ -119,7 +126,7 @@ class MqttLink:
             payload: what.
             is_retained: the broker keeps it for later subscribers.
             expires_in_s: MQTT 5 brokers throw it away after that.
-            qos: 1, or 0 for what another protocol wants so (Sparkplug commands).
+            qos: 0, 1 or 2.
 
         Returns:
             The id `on_sent` will be called with, or None when there is no line: nothing is kept here.
@@ -176,7 +183,7 @@ class MqttLink:
             self.n_connections += 1
             client.publish(self.status_topic, "online", qos=1, retain=True)
             if self.subscriptions:
-                client.subscribe([(topic, 1) for topic in self.subscriptions])
+                client.subscribe([(topic, 0 if topic in self.low_qos else 1) for topic in self.subscriptions])
             else:
                 ready()
 

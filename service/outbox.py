@@ -26,7 +26,7 @@ class Line(Protocol):
     """What is needed of the broker: `MqttLink`, or a fake."""
 
     def publish(
-        self, topic: str, payload: bytes | str, is_retained: bool = False, expires_in_s: float | None = None
+        self, topic: str, payload: bytes | str, is_retained: bool = False, expires_in_s: float | None = None, qos: int = 1
     ) -> int | None:
         """Hand a message to the broker; its id, or None when there is no line."""
 

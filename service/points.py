@@ -90,6 +90,7 @@ class Point(Source):
     shift_min: float = 0.0  # added to the stamp: -60 when the sender stamps the end of its hour
     low: float | None = None  # narrower or wider than the variable's own bounds, inside unit
     high: float | None = None
+    qos: Literal[0, 1] = 1  # asked of the broker; 0: what is lost on the way stays lost
     sends: Literal["steadily", "on_change"] | None = None  # None: on_change for Home Assistant and Sparkplug, else steadily
     is_counter: bool = False  # an energy counter (unit kWh, MJ, ...) of a power: hours are made of its differences
 
@@ -110,6 +111,7 @@ class Command(Strict):
     topic: str = Field(min_length=1)
     unit: str | None = None
     payload: Literal["json", "number"] = "json"
+    qos: Literal[0, 1, 2] = 1  # 0 is never confirmed by the broker, only by an echo
     retain: bool = False  # the broker keeps it for a BMS that restarts; cleared by an empty message when nothing holds any more
     echo: Source | None = None  # where the BMS says what it took; None: nobody confirms
     tolerance: float = Field(default=0.05, ge=0)  # inside unit
@@ -214,6 +216,12 @@ class Points:
         nodes = [f"{sparkplug.NAMESPACE}/{e[0]}/+/{e[2]}/#" for e in edges if e is not None]  # births and deaths as well
         topics = dict.fromkeys([*self._by_topic, *nodes, *self._echoes, *forecasts])
         return (*self.facts.listen, *(t for t in topics if not any(topic_matches(f, t) for f in self.facts.listen)))
+
+    @cached_property
+    def low_qos(self) -> tuple[str, ...]:
+        """Topic filters for which every point asks for QoS 0; all others are subscribed with 1."""
+        high = {p.topic for p in self.facts.points.values() if p.qos}
+        return tuple(t for t in self._by_topic if t not in high and t not in self._echoes)
 
     def is_forecast(self, topic: str) -> bool:
         """Say whether forecasts arrive on `topic`."""

@@ -281,8 +281,8 @@ class Publisher:
                 "plan": "own" if one.plan_id is None else one.plan_id,
             }
             topic, payload = self.points.encode_command(setting, one.value, facts)
-            is_retained = self.points.commands[setting].retain
-            mid = self.line.publish(topic, payload, is_retained, (one.valid_until - now).total_seconds())
+            command, left_s = self.points.commands[setting], (one.valid_until - now).total_seconds()
+            mid = self.line.publish(topic, payload, command.retain, left_s, command.qos)
             if mid is not None:
                 self._current[setting] = replace(one, mid=mid)
 

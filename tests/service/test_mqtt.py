@@ -511,3 +511,36 @@ def test_doctor_names_a_broker_that_sends_too_few_at_once(monkeypatch: pytest.Mo
     assert "Raise max_inflight_messages at the broker, or lower commit_readings to 20" in found.fact
     (found,) = (f for f in doctor.examine(Config()) if f.what == "messages in flight")
     assert found.is_good
+
+
+@needs_mosquitto  # amqtt delivers with the QoS of the subscription, whatever was published
+def test_quality_of_service_is_that_of_each_topic_in_and_out() -> None:
+    with start_broker(kind="mosquitto") as broker:
+        ask_for_quality_of_service(broker)
+
+
+def ask_for_quality_of_service(broker: Broker) -> None:
+    fast, sure = "site/fast", "site/sure"
+    heard: list[Message] = []
+    link = MqttLink(MqttSection(host=broker.host, port=broker.port), "office", [fast, sure], heard.append, low_qos=[fast])
+    link.start()
+    assert link.wait_connected(30)
+    went: dict[str, int] = {}
+    other = paho.Client(paho.CallbackAPIVersion.VERSION2)
+    other.on_message = lambda _c, _u, m: went.update({m.topic: m.qos})
+    other.connect(broker.host, broker.port)
+    other.subscribe("bms/#", 2)
+    other.loop_start()
+    time.sleep(0.2)
+    for topic in (fast, sure):
+        other.publish(topic, b"1", qos=1)
+    assert until(lambda: len(heard) == 2)
+    assert {m.topic: m.qos for m in heard} == {fast: 0, sure: 1}
+    link.acknowledge(heard)
+    for qos in (0, 1, 2):
+        assert link.publish(f"bms/{qos}", b"x", qos=qos) is not None
+    assert until(lambda: len(went) == 3)
+    assert went == {f"bms/{qos}": qos for qos in (0, 1, 2)}
+    other.disconnect()
+    other.loop_stop()
+    link.stop()

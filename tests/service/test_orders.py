@@ -27,7 +27,9 @@ class Line:
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, bool]] = []
 
-    def publish(self, topic: str, payload: bytes | str, is_retained: bool = False, expires_in_s: float | None = None) -> int:
+    def publish(
+        self, topic: str, payload: bytes | str, is_retained: bool = False, expires_in_s: float | None = None, qos: int = 1
+    ) -> int:
         self.sent.append((topic, payload.decode() if isinstance(payload, bytes) else payload, is_retained))
         return len(self.sent)
 
@@ -37,7 +39,7 @@ class Site:
 
     def __init__(self, folder: Path, **environ: str) -> None:
         self.service = Service(two_node_config(folder, **environ), TurnedClock(NOW), open_rc)
-        self.line = self.service.publisher.line = Line()
+        self.line = self.service.publisher.line = self.service.publisher.outbox.line = Line()
         token = make_token(folder / "token", "operator")
         self.client = TestClient(create_api(self.service.sources()), headers={"Authorization": f"Bearer {token}"})
 
@@ -254,7 +256,7 @@ def test_retained_setpoints_are_cleared_on_a_clean_stop(tmp_path) -> None:
     points = tmp_path / "points.toml"
     points.write_text(points.read_text().replace('heating_setpoint/set" }', 'heating_setpoint/set", retain = true }'))
     service = Service(config, TurnedClock(NOW), open_rc)
-    line = service.publisher.line = Line()
+    line = service.publisher.line = service.publisher.outbox.line = Line()
     service.tick()
     assert [t for t, _, retained in line.sent if retained] == ["site/heating_setpoint/set"]
     line.sent.clear()

@@ -34,7 +34,7 @@ class FakeLine:
         self.sent: list[tuple[str, str, bool]] = []
 
     def publish(
-        self, topic: str, payload: bytes | str, is_retained: bool = False, expires_in_s: float | None = None
+        self, topic: str, payload: bytes | str, is_retained: bool = False, expires_in_s: float | None = None, qos: int = 1
     ) -> int | None:
         if not self.is_up:
             return None

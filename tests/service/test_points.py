@@ -438,3 +438,19 @@ def test_bad_forecast_is_refused_whole(office_points: Points, payload: bytes, re
     with pytest.raises(BadReadingError) as caught:
         read_forecast("f", payload, office_points.forecastable)
     assert caught.value.reason == reason
+
+
+def test_quality_of_service_is_asked_for_by_point_and_command(office: Building) -> None:
+    facts = PointsFile.model_validate(
+        {
+            "building": office.name,
+            "points": {
+                "core_mid_co2": {"topic": "a", "qos": 0},
+                "core_top_co2": {"topic": "b", "value": "x", "qos": 0},
+                "core_bottom_co2": {"topic": "b", "value": "y"},  # the stricter of two wishes for one topic wins
+            },
+            "commands": {"heating_setpoint": {"topic": "c", "qos": 2}},
+        }
+    )
+    points = Points(facts, office)
+    assert points.low_qos == ("a",) and points.commands["heating_setpoint"].qos == 2

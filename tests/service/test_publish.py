@@ -24,7 +24,7 @@ class FakeLine:
         self.sent: list[tuple[str, dict[str, object], float | None]] = []
 
     def publish(
-        self, topic: str, payload: bytes | str, is_retained: bool = False, expires_in_s: float | None = None
+        self, topic: str, payload: bytes | str, is_retained: bool = False, expires_in_s: float | None = None, qos: int = 1
     ) -> int | None:
         assert not is_retained
         if not self.is_up:

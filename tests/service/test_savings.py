@@ -223,7 +223,9 @@ class Line:
     def __init__(self) -> None:
         self.sent: list[str] = []
 
-    def publish(self, topic: str, payload: bytes | str, is_retained: bool = False, expires_in_s: float | None = None) -> int:
+    def publish(
+        self, topic: str, payload: bytes | str, is_retained: bool = False, expires_in_s: float | None = None, qos: int = 1
+    ) -> int:
         self.sent.append(topic)
         return len(self.sent)
 
@@ -238,7 +240,7 @@ def service_on(tmp_path: Path, day: date, hour: float = 10.0, **environ: str) ->
     plan = operations.Plan(pd.DataFrame({**row, "supply_air_temperature": 15.0}, index=index), "optimised", now)
     service.store.add_calibration({"parameters": {}}, now, is_accepted=True)
     service.store.add_plan(plan, now)
-    service.publisher.line = Line()
+    service.publisher.line = service.publisher.outbox.line = Line()
     service.link.is_connected = True  # type: ignore[misc]
     return service
 

@@ -69,7 +69,9 @@ class Recorder:
         self.clock = clock
         self.heard: list[Command] = []
 
-    def publish(self, topic: str, payload: bytes | str, is_retained: bool = False, expires_in_s: float | None = None) -> int:
+    def publish(
+        self, topic: str, payload: bytes | str, is_retained: bool = False, expires_in_s: float | None = None, qos: int = 1
+    ) -> int:
         assert not is_retained, "a BMS that restarts must not find a stale order"
         data = payload if isinstance(payload, bytes) else payload.encode()
         self.heard.append(Command(self.clock.now(), topic, data, expires_in_s))
