@@ -638,6 +638,7 @@ def _own_outdoor_air(draft: Draft, sized: Epjson, damper: Mapping[str, Profile])
 def _the_rest(draft: Draft) -> None:
     """Let what is still by the clock follow the fans or the people; name what cannot."""
     on, people = draft.own["system_on"], draft.own.get("occupancy_share")
+    by_the_clock: dict[str, list[str]] = {}
     for t in [t for t in draft.epjson if t.startswith("Schedule:") and not t.startswith(("Schedule:Day", "Schedule:Week"))]:
         for name in list(draft.epjson[t]):
             profile = draft.profiles.get(name.lower())
@@ -656,8 +657,10 @@ def _the_rest(draft: Draft) -> None:
                 )
                 draft.note("guessed", name, said)
             else:
-                said = f"still goes by the clock ({', '.join(users)}); no input tells the metamodel of it, so it is noise to it"
-                draft.note("confirm", name, said)
+                by_the_clock.setdefault(", ".join(users), []).append(name)
+    for who, names in by_the_clock.items():
+        shown = f"{', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
+        draft.note("confirm", who, f"still by the clock ({shown}); no input tells the metamodel of it, so it is noise to it")
 
 
 def _span(values: Array, unit: str) -> str:

@@ -171,6 +171,23 @@ def test_the_answer_counts_what_a_person_must_look_at(shop: Adoption) -> None:
     assert facts["confirm"] == kinds.count("confirm") >= 2
 
 
+@pytest.mark.slow
+def test_adopting_the_office_finds_what_was_written_by_hand(tmp_path: Path, weather: Path) -> None:
+    made = adopt(Path(ref_models["medium_office"]), weather, tmp_path / "office").building
+    by_hand = load_building("medium_office")
+    assert made.settings.names == by_hand.settings.names and made.outputs.names == by_hand.outputs.names
+    assert made.parameter_space.names == by_hand.parameter_space.names
+    for name, value in by_hand.parameter_space.defaults().items():
+        assert made.parameter_space.defaults()[name] == pytest.approx(value, rel=0.01), name
+    follows = {n: f.input for n, f in made.facts.schedules.items()}
+    dampers = {"MinOA_MotorizedDamper_Sched", "setwise outdoor air"}
+    assert {n: f.input for n, f in by_hand.facts.schedules.items() if n not in dampers}.items() <= follows.items()
+    ours, theirs = made.own_schedule(), by_hand.own_schedule()
+    for name in by_hand.settings.names:
+        column = ours.values[:, :, ours.columns.index(name)]
+        np.testing.assert_allclose(column, theirs.values[:, :, theirs.columns.index(name)], atol=0.05, err_msg=name)
+
+
 # ------------------------------------------------------------------------------------------------------------- its points
 
 
