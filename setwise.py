@@ -228,8 +228,13 @@ def adopt(a: argparse.Namespace) -> Answer:
     with progress_bar(a, "steps") as progress:
         made = take_in(a.model, a.weather, a.out, a.time_zone, progress)
     answer = as_answer(made)
-    points = write_points(made.building, listed)
-    return replace(answer, facts={**answer.facts, **points}, text=f"next: setwise audit {a.out}")
+    try:
+        points = write_points(made.building, listed)
+    except SetwiseError as e:
+        write_points(made.building, [])
+        then = f"correct the list, then: setwise points {a.out} --list {a.points}"
+        raise BadDescriptionError(file=a.points, reason=f"{e} {a.out} is adopted, its points.toml a template; {then}") from e
+    return replace(answer, facts={**answer.facts, **points, "next": f"setwise audit {a.out}"})
 
 
 @verb(
@@ -496,6 +501,7 @@ def replay(a: argparse.Namespace) -> Answer:
     ),
     option("--points", type=Path, help="points file; that of the building without it"),
     option("--bundle", type=Path, help="ask only for what this bundle still needs"),
+    option("--list", type=Path, help="first write points.toml of the building anew from this CSV (docs/bring-your-own.md)"),
     option(
         "--broker",
         type=broker_address,
@@ -518,6 +524,10 @@ def points(a: argparse.Namespace) -> Answer:
     building = load_building((a.what[is_discovery:] or ["medium_office"])[0])
     if is_discovery:
         return discovered(building, a)
+    if a.list:
+        from service.point_list import read_list, write_points
+
+        write_points(building, read_list(a.list))
     found = load_points(building, a.points)
     inputs = opened(a.bundle)[1].inputs if a.bundle else building.inputs
     wanted = [v for v in inputs.having(Role.WEATHER, Role.OCCUPANCY) if v.name not in BEAM_COLUMNS]

@@ -55,7 +55,12 @@ Use = tuple[str, str, str]
 """One place of a schedule: object type, object name, field."""
 
 OVERWRITERS = ("EnergyManagementSystem:", "PythonPlugin:", "ExternalInterface")
-CALENDAR = ("RunPeriodControl:", "RunPeriod", "SizingPeriod:")
+CALENDAR = {
+    "RunPeriod": "runs are of our own dates, on the real calendar, in standard time, without holidays",
+    "SizingPeriod:": "sized on the design days of your weather file instead",
+}
+"""Beginnings of the types that bend the calendar, and why they go."""
+
 LEVELS = (
     "ElectricEquipment", "GasEquipment", "HotWaterEquipment", "SteamEquipment", "OtherEquipment", "WaterUse:Equipment",
     "Fan:ZoneExhaust", "ZoneVentilation:", "ZoneMixing", "ZoneCrossMixing", "Exterior:",
@@ -66,7 +71,7 @@ OF_COMFORT = ("activity_level", "work_efficiency", "clothing", "air_velocity")
 """Beginnings of schedule fields that move nothing but reports of comfort, or hardly anything."""
 
 SETPOINT_GAP_K = 0.5
-"""Two setpoint schedules that keep their distance to within this are one setting with an offset."""
+"""A setpoint schedule that is a straight line of the main one to within this follows its setting."""
 
 
 @dataclass(frozen=True)
@@ -229,15 +234,14 @@ def _take_out_traps(draft: Draft, home: Path) -> None:
         if object_type.endswith(("Program", "Instance", "ExternalInterface")):
             draft.note("confirm", object_type, "the model ran with these; look whether the building is still itself without them")
         del epjson[object_type]
-    for object_type in [t for t in epjson if t.startswith(CALENDAR)]:
-        said = f"{len(epjson[object_type])}: runs are of our own dates, on the real calendar, in standard time, without holidays"
-        draft.note("removed", object_type, said)
+    for object_type in [t for t in epjson if t.startswith(tuple(CALENDAR))]:
+        said = next(why for begin, why in CALENDAR.items() if object_type.startswith(begin))
+        draft.note("removed", object_type, f"{len(epjson[object_type])}: {said}")
         del epjson[object_type]
+    if "Controller:MechanicalVentilation" in epjson:
+        draft.note("removed", "Controller:MechanicalVentilation", "outdoor air is a setting; demand control would overrule it")
     for o in epjson.get("Controller:OutdoorAir", {}).values():
-        if o.pop("mechanical_ventilation_controller_name", None):
-            draft.note(
-                "removed", "Controller:MechanicalVentilation", "outdoor air is a setting; demand control would overrule it"
-            )
+        o.pop("mechanical_ventilation_controller_name", None)
         o.pop("minimum_fraction_of_outdoor_air_schedule_name", None)
         o["minimum_limit_type"] = "FixedMinimum"
     epjson.pop("Controller:MechanicalVentilation", None)

@@ -52,12 +52,12 @@ def infiltration(epjson: Epjson, factor: float, building: Building) -> None:
                 if isinstance(o.get(field), int | float):
                     o[field] *= factor
             leaky.update(zones_of(epjson, next(o[f] for f in (ZONE_FIELD, "zone_or_space_name", "zone_name") if f in o)))
-            schedules.append(o["schedule_name"])
+            schedules.append(o.get("schedule_name"))
     for zone in building.zones:
         if zone.model_name.lower() not in leaky:
             epjson.setdefault("ZoneInfiltration:DesignFlowRate", {})[f"{zone.name} infiltration"] = {
                 ZONE_FIELD: zone.model_name,
-                "schedule_name": schedules[0],
+                **({"schedule_name": schedules[0]} if schedules[0] else {}),
                 "design_flow_rate_calculation_method": "AirChanges/Hour",
                 "air_changes_per_hour": CORE_INFILTRATION_ACH * factor,
                 "constant_term_coefficient": 1.0,
@@ -236,7 +236,7 @@ def air_system_size(epjson: Epjson, value: float, building: Building) -> None:
     for object_type, fields in AIR_FIELDS.items():
         for name, o in _each(epjson, object_type):
             for field in fields if name.lower() not in apart else ():
-                if field in o:
+                if isinstance(o.get(field), int | float):
                     o[field] *= factor
 
 
