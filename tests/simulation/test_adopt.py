@@ -22,6 +22,7 @@ from building.description import load_building
 from building.errors import AlreadyAdoptedError, BadDescriptionError, BadEpjsonError, BadWeatherFileError, FailedRunError
 from service.point_list import read_list, write_points
 from service.points import load_points
+from setwise import main
 from simulation.adopt import Adoption, _fitted, adopt
 from simulation.airloops import air_loops
 from simulation.epjson import Epjson, check_epjson, load_epjson
@@ -230,6 +231,20 @@ def test_a_bad_list_of_points_is_refused_by_its_line(shop: Adoption, tmp_path: P
         write_points(shop.building, read_list(listed))
     path = shop.building.folder / "points.toml"
     assert (path.read_bytes() if path.exists() else None) == before
+
+
+def test_a_wrong_list_leaves_the_building_adopted_and_says_how_to_go_on(
+    shop: Adoption, weather: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("simulation.adopt.adopt", lambda *_a, **_k: shop)
+    folder, listed = shop.building.folder, tmp_path / "points.csv"
+    listed.write_text("variable,topic,unit\nfront_entry_air_temperature,a/b,kW\n")
+    assert main(["adopt", "shop.idf", "--weather", str(weather), "--out", str(folder), "--points", str(listed)]) == 2
+    assert f"correct the list, then: setwise points {folder} --list {listed}" in capsys.readouterr().err
+    assert len(load_points(shop.building).commands) == 4, "a template"
+    listed.write_text("variable,topic,unit\nfront_entry_air_temperature,a/b,degF\n")
+    assert main(["points", str(folder), "--list", str(listed)]) == 1, "much is missing"
+    assert load_points(shop.building).measured.names == ("front_entry_air_temperature",)
 
 
 # ------------------------------------------------------------------------------------------------------- what is refused
