@@ -30,6 +30,7 @@ from simulation.rc import RcPredictor
 ROOT = Path(__file__).resolve().parent.parent
 WANTED = [
     "demo",
+    "adopt",
     "audit",
     "simulate",
     "train",
