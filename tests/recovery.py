@@ -30,6 +30,25 @@ class Fault(NamedTuple):
 
 
 FAULTS: dict[str, Fault] = {
+    "service killed": Fault(
+        "kill -9 of the service at a random moment, under a stream of QoS 1 readings",
+        "nothing that the broker acknowledged",
+        "from the next start to setpoints out and all readings in",
+        30,
+    ),
+    "setwise serve killed": Fault(
+        "the same with `setwise serve` as it is installed, interpreter and imports included",
+        "nothing that the broker acknowledged",
+        "from the next start to setpoints out and all readings in",
+        60,
+    ),
+    "commit killed": Fault(
+        "kill -9 in the middle of a commit", "what was not committed, which the broker sends again", "the next commit", 10
+    ),
+    "backup killed": Fault("kill -9 in the middle of a backup", "nothing; the former backup stays", "the next backup", 30),
+    "restore killed": Fault(
+        "kill -9 in the middle of a restore", "nothing; it is the old store or the new one", "the store opens", 30
+    ),
     "migration killed": Fault(
         "kill -9 in an upgrade or downgrade of the store", "nothing", "the store opens at the newest schema", 30
     ),

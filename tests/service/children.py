@@ -125,3 +125,40 @@ def hold_then_release(url: str, port: int, orders: Connection) -> None:
     publisher.release()
     orders.send("released")
     time.sleep(600)
+
+
+def serve_for_good(folder: Path, environ: dict[str, str], sender: Connection) -> None:
+    """Be the service of the site in `folder`; say what it announces."""
+    from sites import open_rc, two_node_config
+
+    from service.app import serve
+
+    serve(two_node_config(folder, **environ), sender.send, open_rc)
+
+
+def write_and_hold(url: str, sender: Connection) -> None:
+    """Write much in one transaction and never end it."""
+    store = SqlStore(url)
+    with store.transaction():
+        index = pd.date_range(T0, periods=2, freq="h")
+        store.add_plan(Plan(pd.DataFrame({"heating_setpoint": 20.0, "cooling_setpoint": 25.0}, index=index), "optimised", T0), T0)
+        store.add_rows([("a", 1000 * i, 1.0, "good", 0) for i in range(100, 100_000)])
+        sender.send("written, not committed")
+        time.sleep(60)
+
+
+def back_up_for_good(url: str, file: Path, sender: Connection) -> None:
+    """Make one backup after the other."""
+    store = SqlStore(url)
+    sender.send("at work")
+    while True:
+        store.backup(file)
+
+
+def restore_and_say(url: str, file: Path, sender: Connection) -> None:
+    """Put a backup back, again and again."""
+    from service.store.backup import restore
+
+    sender.send("at work")
+    while True:
+        restore(url, file, is_forced=True)
