@@ -42,6 +42,30 @@ FAULTS: dict[str, Fault] = {
         "from the next start to setpoints out and all readings in",
         60,
     ),
+    "broker killed": Fault(
+        "the broker killed and restarted with an empty memory",
+        "what the broker had taken and not yet handed on; nothing that reached the service",
+        "from the broker's return to new readings in the store",
+        30,
+    ),
+    "broker restarted": Fault(
+        "the broker restarted in order, its queue on its disk",
+        "nothing that the broker acknowledged",
+        "from the broker's return to new readings in the store",
+        30,
+    ),
+    "broker gone for an hour": Fault(
+        "the broker gone for an hour (simulated clock)",
+        "nothing; setpoints of that hour never leave",
+        "from the broker's return to this hour's setpoints at the plant",
+        70,
+    ),
+    "disk full": Fault(
+        "the disk full (a file system of 8 MB)",
+        "nothing; setpoints go on unrecorded",
+        "from room on the disk to all readings in",
+        40,
+    ),
     "commit killed": Fault(
         "kill -9 in the middle of a commit", "what was not committed, which the broker sends again", "the next commit", 10
     ),

@@ -7,9 +7,12 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import sqlite3
+import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from sites import fill, lived
 
 from building.description import load_building
 from building.plan import Plan
+from proof.broker import find_mosquitto, free_port
 from service.store import SqlStore, Store
 
 STREAMS = ("zone_air_temperature", "zone_co2", "outdoor_air_temperature", "facility_electricity")
@@ -45,29 +49,73 @@ def until(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     return found
 
 
+class Mosquitto:
+    """A broker that comes back as it was, on the same port, its queue and sessions on disk when it is ended in order."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port, self._folder = free_port(), folder
+        folder.mkdir()
+        lines = [f"listener {self.port} 127.0.0.1", "allow_anonymous true", "set_tcp_nodelay true", "max_queued_messages 0"]
+        lines += ["max_inflight_messages 20000", "persistence true", f"persistence_location {folder}/", "user root"]
+        (folder / "mosquitto.conf").write_text("\n".join(lines if os.geteuid() == 0 else lines[:-1]) + "\n")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command = [str(find_mosquitto()), "-c", str(self._folder / "mosquitto.conf")]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(self._answers, 15)
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=0.2).close()
+        except OSError:
+            return False
+        return True
+
+    def end(self, how: signal.Signals) -> None:
+        """End it: SIGTERM in order, SIGKILL as a power cut would."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(10)
+            self._process = None
+
+    def forget(self) -> None:
+        """Lose what it kept on disk."""
+        (self._folder / "mosquitto.db").unlink(missing_ok=True)
+
+
 class Sensors:
     """Four sensors, QoS 1, a stamp and a value of their own each time; what the broker acknowledged is `acknowledged`."""
 
     def __init__(self, port: int, per_s: float = 200.0) -> None:
-        self.acknowledged: Rows = set()
         self.sent = 0
+        self._acknowledged: Rows = set()
         self._waiting: dict[int, tuple[str, int, float]] = {}
+        self._answers: deque[int] = deque()
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         self._pause_s = 1 / per_s
         self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="sensors", clean_session=False)
-        self.client.on_publish = self._taken
+        self.client.on_publish = lambda _c, _u, mid, *_: self._answers.append(mid)  # paho holds a lock here: only noted
         self.client.max_inflight_messages_set(1000)
         self.client.reconnect_delay_set(1, 1)
         self.client.connect("127.0.0.1", port)
         self.client.loop_start()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def _taken(self, _c: object, _u: object, mid: int, *_: object) -> None:
+    @property
+    def acknowledged(self) -> Rows:
+        """Return what the broker has acknowledged."""
         with self._lock:
-            row = self._waiting.pop(mid, None)
-            if row is not None:
-                self.acknowledged.add(row)
+            for _ in range(len(self._answers)):
+                mid = self._answers.popleft()
+                row = self._waiting.pop(mid, None)
+                if row is None:
+                    self._answers.append(mid)  # it came before `say` had noted what it is about
+                else:
+                    self._acknowledged.add(row)
+            return set(self._acknowledged)
 
     def _run(self) -> None:
         while not self._is_over.wait(self._pause_s):
@@ -79,16 +127,16 @@ class Sensors:
         value = 400.0 + self.sent % 97 if name == "zone_co2" else 18.0 + self.sent % 83 / 16
         stamp = pd.Timestamp(now_ms, unit="ms", tz="UTC").isoformat()
         self.sent += 1
-        with self._lock:  # the answer must not come before the question is noted
-            mid = self.client.publish(f"site/{name}", json.dumps({"value": value, "time": stamp}), qos=1).mid
+        mid = self.client.publish(f"site/{name}", json.dumps({"value": value, "time": stamp}), qos=1).mid
+        with self._lock:
             self._waiting[mid] = (name, now_ms, value)
 
     def stop_talking(self) -> Rows:
         """End the stream; return all that was sent, once the broker has acknowledged it."""
         self._is_over.set()
         self._thread.join()
-        until(lambda: not self._waiting)
-        return set(self.acknowledged)
+        until(lambda: self.acknowledged and not self._waiting)
+        return self.acknowledged
 
     def __enter__(self) -> Sensors:
         self._thread.start()
@@ -108,10 +156,11 @@ class Watcher:
         self.faults: list[str] = []
         self.heard: list[tuple[str, float, str]] = []
         self.last: dict[str, float] = {}
+        self.n_beats = 0
         self._clock = clock
         self._is_ready = threading.Event()
-        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="watcher")
-        self.client.on_connect = lambda c, *_: c.subscribe("site/+/set", qos=1)
+        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="watcher", clean_session=False)
+        self.client.on_connect = lambda c, *_: c.subscribe([("site/+/set", 1), ("setwise/+/heartbeat", 0)])
         self.client.on_subscribe = lambda *_: self._is_ready.set()
         self.client.on_message = self._hear
         self.client.reconnect_delay_set(1, 1)
@@ -120,6 +169,9 @@ class Watcher:
         assert self._is_ready.wait(20)
 
     def _hear(self, _c: object, _u: object, message: paho.MQTTMessage) -> None:
+        if message.topic.endswith("heartbeat"):
+            self.n_beats += 1
+            return
         try:
             said, name = json.loads(message.payload), message.topic.split("/")[1]
             if said["value"] is None:  # released: nothing holds any more
@@ -217,8 +269,6 @@ def damage_plan(file: Path) -> None:
 @contextlib.contextmanager
 def small_disk(folder: Path, mb: int) -> Iterator[Path]:
     """Give a file system of `mb` MB of its own. Raises OSError where we may not mount one."""
-    import subprocess
-
     folder.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mb}m", "tmpfs", str(folder)], capture_output=True, text=True)
     if done.returncode:

@@ -48,7 +48,7 @@ def test_kill_9_of_the_service_at_random_loses_no_acknowledged_reading_and_publi
                     service.kill()
                     if is_broken:
                         damage_plan(tmp_path / "setwise.db")
-                    n_heard, sure = len(watcher.heard), set(sensors.acknowledged)
+                    n_heard, sure = len(watcher.heard), sensors.acknowledged
                     began = time.monotonic()
                     service.start()
                     if n % 5 in (2, 4):  # the others are killed again at once, wherever they are
@@ -91,7 +91,7 @@ def test_kill_9_of_setwise_serve_as_it_is_installed_loses_no_acknowledged_readin
                     time.sleep(0.5)
                     process.kill()
                     process.wait()
-                    n_heard, sure = len(watcher.heard), set(sensors.acknowledged)
+                    n_heard, sure = len(watcher.heard), sensors.acknowledged
                     with recovery:
                         process = start()
                         until(lambda n=n_heard: len(watcher.heard) > n)
