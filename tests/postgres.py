@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -64,7 +64,8 @@ def own_server() -> Iterator[Server]:
         try:
             yield server
         finally:
-            server.stop()
+            with suppress(NoPostgresError):  # a test may have stopped it; what failed there must not look like a reason to skip
+                server.stop()
 
 
 @contextmanager

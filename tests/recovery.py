@@ -66,6 +66,24 @@ FAULTS: dict[str, Fault] = {
         "from room on the disk to all readings in",
         40,
     ),
+    "file size limit": Fault("no file may grow (quota, `ulimit -f`)", "nothing", "from room to the next commit", 10),
+    "read-only disk": Fault("the store on a disk that is read-only", "nothing", "the store opens and takes a reading", 10),
+    "damaged pages": Fault(
+        "pages of the database damaged under the service",
+        "what came in since the last backup; the own schedule holds meanwhile",
+        "`setwise restore --force` and a start, to the plan in force",
+        60,
+    ),
+    "PostgreSQL killed": Fault(
+        "PostgreSQL killed and restarted under the service", "nothing", "from the server's start to all readings in", 60
+    ),
+    "malformed flood": Fault(
+        "3,000 malformed messages among good ones",
+        "nothing; each is counted by its reason",
+        "from the last of them to all good readings in",
+        30,
+    ),
+    "slow subscriber": Fault("a subscriber of everything that never reads", "nothing", "a reading is in the store", 10),
     "commit killed": Fault(
         "kill -9 in the middle of a commit", "what was not committed, which the broker sends again", "the next commit", 10
     ),

@@ -153,14 +153,14 @@ def _refuse_newer(url: str, file: Path, newest: Any, is_forced: bool) -> None:
 
     try:
         store = SqlStore(url)
+        try:
+            present = store.newest()
+        finally:
+            store.close()
     except StoreError:
         if is_forced:
             return  # what is there cannot be read: that is why a backup is put back
         raise
-    try:
-        present = store.newest()
-    finally:
-        store.close()
     if present is not None and not is_forced and (newest is None or present > newest):
         raise NewerStoreError(url=sa.make_url(url).render_as_string(), newest=present, file=file, until=newest or "nothing")
 

@@ -11,6 +11,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from building.description import Building, load_building
+from building.errors import StoreError
 from building.plan import Plan
 from service.clock import TurnedClock
 from service.config import MqttSection, PublishSection
@@ -162,3 +163,23 @@ def restore_and_say(url: str, file: Path, sender: Connection) -> None:
     sender.send("at work")
     while True:
         restore(url, file, is_forced=True)
+
+
+def write_within_limits(url: str, sender: Connection) -> None:
+    """Write until no file may grow; send the sentence, how many were kept, how many are found, and how long it took to go on."""
+    import resource
+
+    store, n, sentence = SqlStore(url), 0, ""
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, most))
+    while not sentence:
+        try:
+            store.add_rows([("a", n + i, 1.0, "good", 0) for i in range(50)])
+            n += 50
+        except StoreError as e:
+            sentence = str(e)
+    found = store.counts()["readings"]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    began = time.monotonic()
+    store.add_rows([("b", i, 1.0, "good", 0) for i in range(50)])
+    sender.send((sentence, n, found, time.monotonic() - began))
