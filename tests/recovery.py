@@ -84,6 +84,37 @@ FAULTS: dict[str, Fault] = {
         30,
     ),
     "slow subscriber": Fault("a subscriber of everything that never reads", "nothing", "a reading is in the store", 10),
+    "service dead": Fault(
+        "kill -9 of the service, and it stays dead (heartbeat each second)",
+        "nothing; the plant follows its own schedule",
+        "from the kill to the own schedule at the plant: three beats",
+        5,
+    ),
+    "service killed in a job": Fault(
+        "kill -9 of the service while a job runs", "the job; its entry says `interrupted`", "the next start serves", 60
+    ),
+    "job crashes": Fault(
+        "a job that crashes inside a library", "the job; its stack is in the journal", "the journal says so", 60
+    ),
+    "job hangs": Fault("a job that hangs (limit of 1 s)", "the job", "it is ended and the next may start", 60),
+    "bundle damaged": Fault(
+        "the bundle damaged under the service", "nothing; the plan in force goes on", "the file copied again opens", 10
+    ),
+    "clock jump": Fault(
+        "the clock jumps by -400 days, -2 h, 3 days, 82 years",
+        "nothing; the own schedule holds while it is wrong",
+        "the clock is right again, to the plan in force",
+        10,
+    ),
+    "daylight saving": Fault(
+        "the days of the clock change, 23 and 25 hours", "nothing", "one step of 15 min is decided and published", 10
+    ),
+    "slow client": Fault("20 clients of the API that dawdle", "nothing; they are cut off", "another client is answered", 30),
+    "writer killed": Fault("kill -9 of a writer at sixty random moments", "nothing committed", "the store opens", 10),
+    "power cut": Fault("power cut with everything in the WAL", "nothing committed", "the store opens", 10),
+    "corrupt WAL": Fault(
+        "the WAL torn, garbled or gone", "what was committed after the damage", "the store opens and works on", 10
+    ),
     "commit killed": Fault(
         "kill -9 in the middle of a commit", "what was not committed, which the broker sends again", "the next commit", 10
     ),

@@ -636,6 +636,8 @@ def _sentence(error: sa.exc.SQLAlchemyError) -> str:
     said = str(origin).strip().splitlines()[0] if str(origin).strip() else type(origin).__name__
     if "full" in said and "disk" in said:
         return f"{said}; nothing of this transaction was kept. Free some space: the service goes on by itself."
+    if "disk I/O error" in said:
+        return f"{said}; nothing of this transaction was kept. The disk is full or fails: free some space, or look at its log."
     if "not a database" in said or "malformed" in said:
         return f"{said}. Move it away and put back a copy; without one a new store is made at the next start."
     return f"{said}; nothing of this transaction was kept."

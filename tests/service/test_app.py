@@ -249,8 +249,8 @@ def test_token_is_announced_at_the_first_start_only(tmp_path) -> None:
             running.process.wait(15)
 
 
-@pytest.mark.faults
-def test_service_killed_while_a_job_runs_comes_back_with_everything_and_the_job_marked(tmp_path) -> None:
+@pytest.mark.faults("service killed in a job")
+def test_service_killed_while_a_job_runs_comes_back_with_everything_and_the_job_marked(tmp_path, recovery) -> None:
     config = two_node_config(tmp_path)
     store = SqlStore(config.store.url.get_secret_value())
     fill(store, lived(hours=48))
@@ -260,7 +260,9 @@ def test_service_killed_while_a_job_runs_comes_back_with_everything_and_the_job_
         assert running.ask("v1/status")["running"] == ["plan"]
         running.process.kill()
         running.process.wait()
+        began = time.monotonic()
     with Running(tmp_path, **OPEN) as again:
+        recovery.took(time.monotonic() - began)
         assert [j["outcome"] for j in again.ask("v1/jobs")] == ["interrupted"]
         job = again.ask("v1/plans", "POST")["job"]
         done = until(lambda: (j := again.ask(f"v1/jobs/{job}"))["ended"] and j)

@@ -74,8 +74,8 @@ console.log(JSON.stringify(stories.map(([messages, at]) => {
     assert json.loads(done.stdout) == [wanted for _, _, wanted in STORIES]
 
 
-@pytest.mark.faults
-def test_kill_9_of_the_service_brings_the_own_schedule_back_when_three_beats_are_missing(tmp_path) -> None:
+@pytest.mark.faults("service dead")
+def test_kill_9_of_the_service_brings_the_own_schedule_back_when_three_beats_are_missing(tmp_path, recovery) -> None:
     every_s = 1.0
     two_node_config(tmp_path)
     rule = DeadMan(own=12.5, silence_s=3 * every_s)
@@ -101,7 +101,7 @@ def test_kill_9_of_the_service_brings_the_own_schedule_back_when_three_beats_are
                 running.process.kill()
                 killed = time.monotonic()
                 assert _until(lambda: _source(rule) == "own", 30)
-                assert time.monotonic() - killed <= 3 * every_s + 2
+                recovery.took(time.monotonic() - killed)
                 assert rule.value(time.monotonic(), pd.Timestamp.now(tz="UTC")) == (12.5, "own")
         finally:
             client.disconnect()

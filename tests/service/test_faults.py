@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
+from recovery import FAULTS, Recovery
 from sites import NOW, fill, lived, open_rc, two_node_config
 
 from building.errors import BadBundleError, StoreError
@@ -164,7 +165,10 @@ def test_damaged_bundle_is_refused_before_anything_is_computed(
         operations.open_bundle(with_bundle(service, bundle))
 
 
-def test_damaged_bundle_refuses_the_job_and_the_plan_in_force_goes_on(service: Service, tmp_path: Path) -> None:
+@pytest.mark.faults("bundle damaged")
+def test_damaged_bundle_refuses_the_job_and_the_plan_in_force_goes_on(
+    service: Service, tmp_path: Path, recovery: Recovery
+) -> None:
     bundle = shipped(tmp_path)
     (bundle / "graph.onnx").write_bytes(b"")
     jobs = Jobs([Kind("plan", operations.open_bundle, lambda job, result: None, 60)], service.store, service.clock)
@@ -173,6 +177,9 @@ def test_damaged_bundle_refuses_the_job_and_the_plan_in_force_goes_on(service: S
     job = service.store.jobs()[0]
     assert job.outcome == "refused" and "sha256 of 'graph.onnx'" in job.log and "Traceback" not in job.log
     assert service.decide().origin == "optimised"
+    with recovery:
+        shutil.copyfile(ROOT / "bundles" / "medium_office" / "graph.onnx", bundle / "graph.onnx")
+        operations.open_bundle(with_bundle(service, bundle))
 
 
 def with_bundle(service: Service, bundle: Path) -> Config:
@@ -183,8 +190,11 @@ def with_bundle(service: Service, bundle: Path) -> Config:
 # -- the clock jumps
 
 
+@pytest.mark.faults("clock jump")
 @pytest.mark.parametrize("jump", [-400 * DAY, -2 * HOUR, 3 * DAY, 30_000 * DAY], ids=str)
-def test_clock_that_jumps_leaves_the_own_schedule_and_deletes_nothing(service: Service, jump: pd.Timedelta) -> None:
+def test_clock_that_jumps_leaves_the_own_schedule_and_deletes_nothing(
+    service: Service, recovery: Recovery, jump: pd.Timedelta
+) -> None:
     service.tick()
     before = service.store.counts()
     service.clock.set(NOW + jump)
@@ -196,9 +206,10 @@ def test_clock_that_jumps_leaves_the_own_schedule_and_deletes_nothing(service: S
     assert {k: before[k] for k in ("readings", "plans", "calibrations")} == {
         k: service.store.counts()[k] for k in ("readings", "plans", "calibrations")
     }
-    service.clock.set(NOW + pd.Timedelta(minutes=20))
-    service.tick()
-    assert service.decide().origin == "optimised"  # and when the clock is right again, the plan is
+    with recovery:
+        service.clock.set(NOW + pd.Timedelta(minutes=20))
+        service.tick()
+        assert service.decide().origin == "optimised"  # and when the clock is right again, the plan is
 
 
 def test_compaction_waits_for_a_clock_that_went_on_for_a_day_without_a_jump(tmp_path: Path) -> None:
@@ -264,6 +275,38 @@ def test_timetable_follows_a_clock_that_is_set_back() -> None:
     table = Timetable({"plan": Cadence.parse("30 3 * * *"), "calibration": Cadence.parse("never")}, "UTC", wrong)
     assert table.take_due(NOW) == []
     assert table.take_due(NOW + DAY) == ["plan"]
+
+
+@pytest.mark.faults("daylight saving")
+@pytest.mark.parametrize(("day", "hours", "cadence"), [("2026-03-08", 23, "30 2 * * *"), ("2026-11-01", 25, "30 1 * * *")])
+def test_day_of_the_clock_change_has_its_own_schedule_by_local_time_and_each_job_once(
+    tmp_path: Path, recovery: Recovery, day: str, hours: int, cadence: str
+) -> None:
+    """The hour that is there twice or not at all: every step is published, within limits, and follows the clock on the wall."""
+    start = pd.Timestamp(day, tz="America/Chicago").tz_convert("UTC")
+    end = (pd.Timestamp(day, tz="America/Chicago") + pd.DateOffset(days=1)).tz_convert("UTC")
+    assert (end - start) / HOUR == hours
+    service = Service(two_node_config(tmp_path, jobs__plan=cadence), SetBackClock(start - HOUR / 4), open_rc)
+    asked: list[pd.Timestamp] = []
+    service.ask = lambda kind: asked.append(service.clock.now()) or 1  # type: ignore[method-assign]
+    zone, wanted = service.building.site.time_zone, service.building.own_schedule()
+    quarters = pd.date_range(start, end, freq="15min", inclusive="left")
+    service.store.add_readings([Reading("zone_co2", now, 500.0, now) for now in quarters])
+    service.tick()
+    for now in quarters[:18]:  # until half past four
+        service.clock.set(now)
+        with recovery:
+            service.tick()
+        given = published(service)
+        hour = wanted.unroll(pd.DatetimeIndex([now.floor("h")]), zone).iloc[0]
+        ramped = {a.setting for a in service.decide().actions if a.rule == "rate"}
+        for v in service.building.settings:
+            one = service.store.last_publications()[v.name]
+            assert v.low <= given[v.name] <= v.high and one.made == now and now < one.valid_until <= now + HOUR
+            assert given[v.name] == pytest.approx(hour[v.name]) or v.name in ramped
+    assert len(asked) == 1  # 02:30 is not there in March, 01:30 twice in November
+    assert service.store.hourly(["zone_co2"], start, end)["zone_co2"].notna().sum() == hours
+    service.store.close()
 
 
 # -- the API is asked nonsense
@@ -355,3 +398,14 @@ def test_every_test_that_the_list_of_faults_names_exists() -> None:
     assert len(named) >= 30
     for file, test in sorted(named):
         assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"
+
+
+def test_table_of_recoveries_is_the_one_that_the_tests_hold_the_service_to() -> None:
+    """And every fault of it has a test that times it; every test that times one, its row."""
+    page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    rows = [f"| {f.what} | {f.lost} | {f.recovery} | {f.within_s:g} s |" for f in FAULTS.values()]
+    assert [row for row in rows if row not in page] == []
+    timed = set()
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        timed |= set(re.findall(r'mark\.faults\(\s*"([^"]+)"\s*\)', file.read_text(encoding="utf-8")))
+    assert timed == set(FAULTS) and len(FAULTS) >= 15

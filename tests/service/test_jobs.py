@@ -15,6 +15,7 @@ import pytest
 from children import crash, hoard, whisper
 from hypothesis import given
 from hypothesis import strategies as st
+from recovery import Recovery
 
 from building.errors import BadDescriptionError, JobOverlapError, StoreError, UnknownNameError
 from service.clock import TurnedClock
@@ -60,11 +61,13 @@ def test_second_job_of_a_kind_is_refused_while_the_first_runs(store: SqlStore) -
     assert [j.outcome for j in store.jobs()] == ["interrupted"]
 
 
-def test_hanging_job_is_killed_at_its_time_limit_and_the_next_may_start(store: SqlStore) -> None:
+@pytest.mark.faults("job hangs")
+def test_hanging_job_is_killed_at_its_time_limit_and_the_next_may_start(store: SqlStore, recovery: Recovery) -> None:
     jobs = jobs_of(store, time.sleep, limit_s=1.0)
     jobs.start("plan", 60)
     child = jobs.running()["plan"].process.pid
-    assert jobs.wait("plan", 90)
+    with recovery:
+        assert jobs.wait("plan", 90)
     assert store.jobs()[0].outcome == "timed_out"
     assert "time limit of 1 s" in store.jobs()[0].log
     with pytest.raises(ProcessLookupError):
@@ -81,10 +84,12 @@ def test_crashing_job_is_failed_with_its_exit_code(store: SqlStore) -> None:
     assert "exit code 7" in store.jobs()[0].log
 
 
-def test_crash_inside_a_library_leaves_its_stack_and_last_words_in_the_journal(store: SqlStore) -> None:
+@pytest.mark.faults("job crashes")
+def test_crash_inside_a_library_leaves_its_stack_and_last_words_in_the_journal(store: SqlStore, recovery: Recovery) -> None:
     jobs = jobs_of(store, crash)
     jobs.start("plan")
-    assert jobs.wait("plan", 60)
+    with recovery:
+        assert jobs.wait("plan", 60)
     job = store.jobs()[0]
     assert job.outcome == "failed" and "exit code -11" in job.log
     assert job.tail.startswith("opening the bundle") and "Segmentation fault" in job.tail and "in crash" in job.tail

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sqlite3
@@ -18,6 +17,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from children import change_schema
+from plant import FORKS
 from recovery import Recovery
 
 from building.errors import StoreError
@@ -170,14 +170,12 @@ def test_way_back_is_refused_while_the_service_runs_or_to_a_schema_that_is_none(
 def test_kill_9_at_random_in_a_migration_leaves_a_store_that_opens_with_everything(
     store_url, tmp_path, recovery: Recovery, way: str
 ) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["service.store", "service.store.backup", "alembic.command"])
     rng = np.random.default_rng(62)
     fill_as_2eeab7e(store_url)
     readings = rows_of(store_url)["readings"]
     for n in range(6):
-        receiver, sender = context.Pipe(duplex=False)
-        child = context.Process(target=change_schema, args=(store_url, way, tmp_path, n == 0, sender))
+        receiver, sender = FORKS.Pipe(duplex=False)
+        child = FORKS.Process(target=change_schema, args=(store_url, way, tmp_path, n == 0, sender))
         child.start()
         sender.close()
         receiver.recv()

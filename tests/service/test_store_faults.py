@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -14,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from children import write_until_killed
+from plant import FORKS
+from recovery import Recovery
 
 from building.errors import StoreError
 from service.store import Reading, SqlStore
@@ -22,18 +23,18 @@ T0 = pd.Timestamp("2026-01-05T00:00Z")
 N_KILLS = 60
 
 
-@pytest.mark.faults
+@pytest.mark.faults("writer killed")
 @pytest.mark.timeout(600)
-def test_kill_9_at_sixty_random_moments_loses_no_committed_reading_and_leaves_no_half_result(tmp_path: Path) -> None:
+def test_kill_9_at_sixty_random_moments_loses_no_committed_reading_and_leaves_no_half_result(
+    tmp_path: Path, recovery: Recovery
+) -> None:
     url = f"sqlite:///{tmp_path}/setwise.db"
     rng = np.random.default_rng(60)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["service.store"])
     SqlStore(url).close()
     last = -1
     for _ in range(N_KILLS):
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=write_until_killed, args=(url, last + 1, sender))
+        receiver, sender = FORKS.Pipe(duplex=False)
+        process = FORKS.Process(target=write_until_killed, args=(url, last + 1, sender))
         process.start()
         sender.close()
         last = receiver.recv()  # it is at work
@@ -46,7 +47,8 @@ def test_kill_9_at_sixty_random_moments_loses_no_committed_reading_and_leaves_no
             except EOFError:
                 break
         receiver.close()
-    store = SqlStore(url)
+    with recovery:
+        store = SqlStore(url)
     assert last >= N_KILLS - 1
     counts, fronts = store.counts(), store.counts()["fronts"]
     with store._reading() as c:
@@ -93,14 +95,17 @@ def readings_in(folder: Path) -> list[float]:
     return found
 
 
-@pytest.mark.faults
-def test_power_cut_with_everything_in_the_wal_loses_nothing(filled: Path) -> None:
-    assert readings_in(filled) == [float(n) for n in range(50)]
+@pytest.mark.faults("power cut")
+def test_power_cut_with_everything_in_the_wal_loses_nothing(filled: Path, recovery: Recovery) -> None:
+    with recovery:
+        assert readings_in(filled) == [float(n) for n in range(50)]
 
 
-@pytest.mark.faults
+@pytest.mark.faults("corrupt WAL")
 @pytest.mark.parametrize("ruin", ["torn", "garbled", "gone"])
-def test_corrupt_wal_gives_back_the_last_sound_commits_and_the_store_works_on(filled: Path, ruin: str) -> None:
+def test_corrupt_wal_gives_back_the_last_sound_commits_and_the_store_works_on(
+    filled: Path, recovery: Recovery, ruin: str
+) -> None:
     """SQLite checks each frame: what follows a damaged one is as if it had not been written; what comes before stays."""
     wal = filled / "setwise.db-wal"
     data = bytearray(wal.read_bytes())
@@ -113,7 +118,8 @@ def test_corrupt_wal_gives_back_the_last_sound_commits_and_the_store_works_on(fi
     else:
         wal.unlink()
         (filled / "setwise.db-shm").unlink()
-    found = readings_in(filled)
+    with recovery:
+        found = readings_in(filled)
     assert found == [float(n) for n in range(len(found))] and len(found) < 50
     store = SqlStore(f"sqlite:///{filled}/setwise.db")
     assert store.add_readings([Reading("a", T0 + pd.Timedelta(seconds=99), 99.0, T0)]) == 1

@@ -179,12 +179,14 @@ def _kept(folder: Path) -> list[dict[str, str]]:
     return json.loads((folder / "token").read_text())["tokens"]
 
 
-def test_client_that_dawdles_is_cut_off_and_others_are_served(tmp_path) -> None:
+@pytest.mark.faults("slow client")
+def test_client_that_dawdles_is_cut_off_and_others_are_served(tmp_path, recovery) -> None:
     with Running(tmp_path, api__request_limit_s="1.5") as running:
         lines = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(20)]
         for i, line in enumerate(lines):
             line.sendall((b"GET /heal", b"POST /v1/plans HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")[i % 2])
-        assert urllib.request.urlopen(running.url + "healthz", timeout=30).read() == b"ok\n"
+        with recovery:
+            assert urllib.request.urlopen(running.url + "healthz", timeout=30).read() == b"ok\n"
         for i, line in enumerate(lines):
             line.settimeout(30)
             said = line.recv(1000)
