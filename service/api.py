@@ -1088,8 +1088,7 @@ def create_api(sources: Sources) -> FastAPI:
         """Give a forecast of weather or occupancy; plans made later use it."""
         latest = clock.now() + pd.Timedelta(seconds=sources.config.ingest.max_future_s)
         text = body.model_dump_json()
-        frame, issued = read_forecast("/v1/forecasts", text.encode(), sources.points.forecastable, latest)
-        hourly = frame.resample("60min").mean()
+        hourly, issued = read_forecast("/v1/forecasts", text.encode(), sources.points.forecastable, latest)
         detail = {"issued": issued, "hours": len(hourly), "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
         def work() -> ForecastKept:

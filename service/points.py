@@ -349,7 +349,7 @@ def read_forecast(
         latest: an issue time after this instant (UTC) is refused; None refuses none.
 
     Returns:
-        A frame (UTC index, a column per variable) and its issue time.
+        A frame of hours (UTC index, a column per variable), means of what was sent in each, and its issue time.
 
     Raises:
         BadReadingError: anything that is not that; variables nobody asks for are refused, not skipped.
@@ -360,10 +360,9 @@ def read_forecast(
         raise BadReadingError(reason="malformed_json", topic=topic, detail=f"{_short(payload)} is not JSON") from e
     try:
         issued, start = _utc(data["issued"]), _utc(data["start"])
-        # null is no number, as NaN
-        series = {str(n): [math.nan if v is None else float(v) for v in values] for n, values in data["series"].items()}
-        step_min = float(data.get("step_min", 60))
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        series = {str(n): _forecast_numbers(values) for n, values in data["series"].items()}
+        step_min = _forecast_numbers([data.get("step_min", 60)])[0]
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e:
         raise BadReadingError(reason="missing_path", topic=topic, detail=f"not a forecast: {type(e).__name__} {e}") from e
     if latest is not None and issued > latest:
         raise BadReadingError(reason="from_future", topic=topic, detail=f"issued {issued}, later than {latest}")
@@ -385,9 +384,12 @@ def read_forecast(
         if worst is not None:
             detail = f"{name} = {worst:g}, wanted {v.low:g} .. {v.high:g} {v.quantity.unit}"
             raise BadReadingError(reason="out_of_range", topic=topic, detail=detail)
-    index = pd.date_range(start, periods=sizes.pop(), freq=pd.Timedelta(minutes=step_min))
+    try:
+        index = pd.date_range(start, periods=sizes.pop(), freq=pd.Timedelta(minutes=step_min))
+    except (ValueError, OverflowError) as e:
+        raise BadReadingError(reason="bad_time", topic=topic, detail=f"it starts at {start}: {e}") from e
     clipped = {name: np.clip(values, variables[name].low, variables[name].high) for name, values in series.items()}
-    return pd.DataFrame(clipped, index=index), issued
+    return pd.DataFrame(clipped, index=index).resample("60min").mean(), issued
 
 
 def load_points(building: Building, file: Path | None = None) -> Points:
@@ -544,22 +546,29 @@ def _echoed(source: Source, quantity: Quantity, topic: str, payload: bytes) -> f
     if number is None:
         raise BadReadingError(reason="not_a_number", topic=topic, detail=f"{_shown(given)} is no number")
     try:
-        return float(quantity.from_unit(number, str(unit)))
+        value = float(quantity.from_unit(number, str(unit)))
     except UnknownUnitError as e:
         raise BadReadingError(reason="unit", topic=topic, detail=str(e)) from e
+    if not math.isfinite(value):
+        raise BadReadingError(reason="not_a_number", topic=topic, detail=f"{number:g} {unit} is no number inside")
+    return value
 
 
 def _utc(text: Any) -> pd.Timestamp:
-    if not isinstance(text, str):
-        raise ValueError(f"{text!r} is not text")
-    stamp = pd.Timestamp(text)
-    return stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
+    return pd.Timestamp(payloads.instant_ms(text, "iso", "UTC"), unit="ms", tz="UTC").as_unit("ns")
+
+
+def _forecast_numbers(given: Any) -> list[float]:
+    """Return the values of a series; null is no number, as NaN. Raises ValueError."""
+    if not isinstance(given, list) or any(isinstance(x, bool) or not isinstance(x, int | float | None) for x in given):
+        raise ValueError(f"{_shown(given)} is no list of numbers")
+    return [math.nan if x is None else float(x) for x in given]
 
 
 def _iso(stamp_ms: int) -> str:
     try:
         return pd.Timestamp(stamp_ms, unit="ms", tz="UTC").strftime("%Y-%m-%d %H:%M:%SZ")
-    except ValueError:  # beyond the year 2262
+    except (ValueError, NotImplementedError):  # beyond the years that have a text
         return f"{stamp_ms} ms after 1970"
 
 

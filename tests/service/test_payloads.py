@@ -1,27 +1,14 @@
-"""Numbers, instants and paths, and the parsers under a flood of nonsense. 100,000 cases of each: `pytest -m slow`."""
+"""Numbers, instants and paths. The parsers under a flood of nonsense: test_fuzz_payloads.py."""
 
 from __future__ import annotations
 
-import json
 import math
-import re
-import string
-from typing import Any
 
-import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from building.description import load_building
-from building.errors import BadReadingError
 from service.payloads import EVERY, at, every, instant_ms, number_in, path_of
-from service.points import REASONS, AgeLimits, Points, PointsFile
-from service.quality import FLAGS, USABLE
-from service.sparkplug import Host, Payload
 
 T_MS = 1_767_798_000_000  # 2026-01-07T15:00Z
-LIMITS = AgeLimits(pd.Timedelta(minutes=5), pd.Timedelta(days=35))
 
 
 @pytest.mark.parametrize(
@@ -90,116 +77,3 @@ def test_instants_are_read_in_every_format(given: object, how: str, zone: str, e
 def test_doubtful_instants_are_refused(given: object, how: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         instant_ms(given, how, "America/Chicago")
-
-
-# -- floods
-
-SPARKPLUG = "spBv1.0/p/{}/e"
-FORMATS: dict[str, dict[str, Any]] = {
-    "number": {"format": "number"},
-    "home_assistant": {"format": "home_assistant"},
-    "json": {"format": "json", "value": "v", "time": "t", "unit_path": "u"},
-    "json_every": {"format": "json", "value": "s[*].v", "time": "s[*].t", "time_format": "ms"},
-}
-OFFICE = load_building("medium_office")
-POINTS = {
-    name: Points(
-        PointsFile.model_validate({"building": "medium_office", "points": {"core_mid_air_temperature": {"topic": "t", **facts}}}),
-        OFFICE,
-    )
-    for name, facts in {**FORMATS, "sparkplug": {"topic": SPARKPLUG.format("NDATA"), "format": "sparkplug", "value": "T"}}.items()
-}
-
-scalars = st.one_of(
-    st.floats(), st.integers(), st.booleans(), st.none(), st.text(max_size=8), st.text("0123456789+-._eE,xn ", max_size=10),
-    st.sampled_from(["on", "unavailable", "unknown", "degF", "K", "kW", "2026-01-07T15:00Z", T_MS, 21.5, "NaN", "∞"]),
-)  # fmt: skip
-items = st.dictionaries(st.sampled_from(["v", "t", "u", "s"]), scalars, max_size=4)
-documents = st.one_of(
-    items, st.builds(lambda s: {"s": s}, st.lists(items | scalars, max_size=4)), st.recursive(scalars, st.lists, max_leaves=5)
-)
-payloads = st.one_of(
-    st.binary(max_size=40),
-    scalars.map(lambda x: str(x).encode("utf-8", "replace")),
-    documents.map(lambda d: json.dumps(d).encode()),
-    st.text(string.printable, max_size=30).map(str.encode),
-)
-
-
-def check_message(kind: str, payload: bytes, is_retained: bool) -> None:
-    rows, refused = POINTS[kind].read("t", payload, T_MS, LIMITS, is_retained)
-    assert all(e.reason in REASONS for e in refused)
-    for name, stamp_ms, value, flag, received_ms in rows:
-        assert name == "core_mid_air_temperature" and flag in FLAGS and math.isfinite(value) and received_ms == T_MS
-        assert -LIMITS.age_ms <= stamp_ms - T_MS <= LIMITS.future_ms
-        if flag in USABLE:
-            assert -10 <= value <= 60
-            if kind in ("number", "home_assistant"):
-                assert re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", payload.decode(), re.ASCII)
-            else:
-                json.loads(payload)
-
-
-@given(st.sampled_from(sorted(FORMATS)), payloads, st.booleans())
-def test_no_payload_is_accepted_wrongly_or_raises(kind: str, payload: bytes, is_retained: bool) -> None:
-    check_message(kind, payload, is_retained)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@settings(max_examples=100_000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.sampled_from(sorted(FORMATS)), payloads, st.booleans())
-def test_none_of_100_000_payloads_is_accepted_wrongly_or_raises(kind: str, payload: bytes, is_retained: bool) -> None:
-    check_message(kind, payload, is_retained)
-
-
-metrics = st.fixed_dictionaries(
-    {},
-    optional={
-        "name": st.sampled_from(["T", "X", "bdSeq", ""]), "alias": st.integers(0, 3),
-        "timestamp": st.integers(0, 2**64 - 1) | st.just(T_MS),
-        "datatype": st.integers(0, 25), "is_null": st.booleans(), "is_historical": st.booleans(), "double_value": st.floats(),
-    },
-) | st.fixed_dictionaries({"name": st.just("T"), "int_value": st.integers(0, 2**32 - 1)}) | st.fixed_dictionaries(
-    {"name": st.just("T"), "alias": st.just(1), "string_value": st.text(max_size=5)}
-)  # fmt: skip
-messages = st.tuples(
-    st.sampled_from(["NBIRTH", "NDATA", "NDEATH", "DBIRTH", "DDATA", "NCMD"]),
-    st.binary(max_size=30) | st.tuples(st.integers(0, 300), st.lists(metrics, max_size=3)),
-)
-
-
-def check_node(said: list[tuple[str, Any]]) -> None:
-    host, is_born = Host(lambda: 0.0), False
-    for kind, content in said:
-        payload = content
-        if not isinstance(content, bytes):
-            message = Payload(seq=content[0])
-            for m in content[1]:
-                message.metrics.add(**m)
-            payload = message.SerializeToString()
-        try:
-            heard = host.hear(SPARKPLUG.format(kind), payload, T_MS)
-        except BadReadingError as e:
-            assert e.reason in REASONS
-            continue
-        assert is_born or kind == "NBIRTH" or heard.metrics == ()
-        is_born = is_born or kind == "NBIRTH"
-        rows, refused = POINTS["sparkplug"].read_metrics(heard.metrics, T_MS, LIMITS)
-        assert all(e.reason in REASONS for e in refused)
-        for _, stamp_ms, value, flag, _ in rows:
-            assert math.isfinite(value) and (flag not in USABLE or -10 <= value <= 60)
-            assert -LIMITS.age_ms <= stamp_ms - T_MS <= LIMITS.future_ms
-
-
-@given(st.lists(messages, max_size=5))
-def test_no_edge_node_is_believed_wrongly_or_makes_us_fall(said: list[tuple[str, Any]]) -> None:
-    check_node(said)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@settings(max_examples=100_000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(messages, max_size=5))
-def test_none_of_100_000_edge_nodes_is_believed_wrongly_or_makes_us_fall(said: list[tuple[str, Any]]) -> None:
-    check_node(said)
