@@ -9,9 +9,11 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /src
 # The environment carries no pip of its own: a gateway installs nothing.
 RUN python -m venv --without-pip /opt/setwise
-# Dependencies first: they change less often than the code, and this layer is the slow one. Wheels only, each with its hash.
+# Dependencies first: they change less often than the code, and this layer is the slow one. Wheels only, each with its hash; the
+# lock is whole (scripts/lock.py), so pip looks for nothing beside it. Their own tests stay out: 90 MB.
 COPY deploy/gateway.lock deploy/
-RUN pip --python /opt/setwise/bin/python install --require-hashes --only-binary :all: -r deploy/gateway.lock
+RUN pip --python /opt/setwise/bin/python install --no-deps --require-hashes --only-binary :all: -r deploy/gateway.lock \
+    && find /opt/setwise -type d -name tests -prune -exec rm -rf {} +
 COPY pyproject.toml ./
 COPY README.md LICENSE setwise.py ./
 COPY building building
@@ -48,6 +50,7 @@ FROM ${PYTHON_IMAGE} AS gateway
 ENV PATH=/opt/setwise/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     OMP_NUM_THREADS=1 \
+    PYTHONWARNINGS="ignore:Could not import matplotlib.pyplot:UserWarning" \
     SETWISE_API__HOST=0.0.0.0 \
     SETWISE_API__TOKEN_FILE=/state/token \
     SETWISE_STORE__URL=sqlite:////state/setwise.db \

@@ -233,7 +233,8 @@ def serve(stage: Stage, extra: list[str]) -> dict[str, float]:
             "--mount",
             "--pid",
             "--net",
-            f"--root={stage.folder}",
+            "--root",
+            "--wd",
             f"--setuid={uid}",
             f"--setgid={uid}",
         ]
@@ -257,7 +258,8 @@ def serve(stage: Stage, extra: list[str]) -> dict[str, float]:
         facts = {k: status[k] for k in ("Uid", "CapEff", "CapBnd", "NoNewPrivs")}
         if facts != {"Uid": uid, "CapEff": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1"}:
             sys.exit(f"the service has more rights than it should: {facts}")
-        free = inside("find", "/", "-xdev", "-writable", "-not", "-type", "l").stdout.split()
+        lent = "( -path /state -o -path /tmp -o -path /dev -o -path /proc ) -prune".split()
+        free = inside("find", "/", *lent, "-o", "-writable", "-not", "-type", "l", "-print").stdout.split()
         if free or inside("touch", "/opt/setwise/here").returncode == 0:
             sys.exit(f"the root file system is not read-only: {free[:5]}")
         for where in ("/state", "/tmp"):
@@ -265,7 +267,10 @@ def serve(stage: Stage, extra: list[str]) -> dict[str, float]:
                 sys.exit(f"{where} cannot be written")
         if oct((state / "token").stat().st_mode & 0o777) != "0o600":
             sys.exit("others can read the token")
-        time.sleep(10)
+        jobs = inside("python", "-c", "import calibration.search, optim.search, service.operations")
+        doctor = inside("setwise", "doctor")
+        if jobs.returncode or jobs.stderr or "checksums good" not in doctor.stdout:
+            sys.exit(f"a job would not run: {jobs.stderr[-500:]}{doctor.stdout[-1500:]}{doctor.stderr[-500:]}")
         rss_mb = int(re.search(r"^VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), flags=re.M)[1]) * 1.024e-3  # type: ignore[index]
         before = time.monotonic()
         os.kill(pid, 15)

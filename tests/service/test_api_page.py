@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+import pages
 import pytest
 from fastapi.testclient import TestClient
 from sites import NOW, fill, lived, open_rc, two_node_config
@@ -20,7 +21,7 @@ from service.app import Service
 from service.clock import TurnedClock
 from service.store import Outcome
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+PAGE = pages.text_of("docs/api.md")
 ENTRIES: dict[str, str] = dict(re.findall(r"^### `([A-Z]+ \S+)`\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))
 CURLS = {title: re.findall(r"^curl .*$", text, re.MULTILINE) for title, text in ENTRIES.items()}
 
@@ -51,6 +52,11 @@ def test_every_route_has_its_entry_and_every_entry_its_route(client: TestClient)
     paths = client.get("/openapi.json").json()["paths"]
     routes = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
     assert set(ENTRIES) == routes
+
+
+def test_every_command_of_the_page_stands_under_its_route() -> None:
+    under = [curl for curls in CURLS.values() for curl in curls]
+    assert [c for c in pages.commands("docs/api.md") if not c.startswith("export ")] == under
 
 
 def test_every_query_parameter_is_told(client: TestClient) -> None:

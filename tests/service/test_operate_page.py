@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 
+import pages
 import pytest
 from sites import two_node_config
 from test_schema import ROWS_OF_0001, fill_as_2eeab7e, rows_of
 
 import setwise
-
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "operate.md").read_text(encoding="utf-8")
-COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines() if line]
 
 
 def test_every_command_of_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
@@ -24,7 +21,7 @@ def test_every_command_of_the_page_does_what_it_says(tmp_path: Path, monkeypatch
     fill_as_2eeab7e("sqlite:///state/setwise.db")
     before = rows_of("sqlite:///state/setwise.db")
     verbs = []
-    for command in COMMANDS:
+    for command in pages.commands("docs/operate.md"):
         words = shlex.split(command)
         assert words[0] == "setwise", command
         code = setwise.main(words[1:])

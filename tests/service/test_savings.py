@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pages
 import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
@@ -417,7 +418,7 @@ def test_every_command_of_the_page_does_what_it_says(tmp_path, monkeypatch, caps
     SqlStore("sqlite:///state/setwise.db").close()
     write_days(Path("days.csv"))
     assert Path("days.csv").read_text().splitlines()[0] == blocks["csv"].splitlines()[0]
-    for command in blocks["sh"].splitlines():
+    for command in pages.commands("docs/savings.md"):
         code = setwise.main(shlex.split(command)[1:])
         assert code == (0 if "--csv" in command else 1), command  # an empty store has not days enough
         assert ("model-based" in capsys.readouterr().out) == (" --method before_after" in command), command
