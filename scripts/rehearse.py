@@ -258,7 +258,7 @@ def serve(stage: Stage, extra: list[str]) -> dict[str, float]:
         facts = {k: status[k] for k in ("Uid", "CapEff", "CapBnd", "NoNewPrivs")}
         if facts != {"Uid": uid, "CapEff": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1"}:
             sys.exit(f"the service has more rights than it should: {facts}")
-        lent = "( -path /state -o -path /tmp -o -path /dev -o -path /proc ) -prune".split()
+        lent = ["(", "-path", "/state", "-o", "-path", "/tmp", "-o", "-path", "/dev", "-o", "-path", "/proc", ")", "-prune"]
         free = inside("find", "/", *lent, "-o", "-writable", "-not", "-type", "l", "-print").stdout.split()
         if free or inside("touch", "/opt/setwise/here").returncode == 0:
             sys.exit(f"the root file system is not read-only: {free[:5]}")

@@ -69,8 +69,11 @@ NOT_RUN = {
     },
 }  # fmt: skip
 HERE = {"README.md", "docs/install.md", "examples/README.md"}
-PARSED = {"docs/reference/program.md"}
-"""Written from the program's own help: one example of each verb, on files no reader has. The program must take them."""
+PARSED = {
+    "docs/reference/program.md": "written from the program's own help: an example of each verb, on files that no reader has",
+    "docs/bring-your-own.md": "on the files that a reader brings, and for hours",
+}
+"""Page -> why its commands are not run but taken by the program itself: verb, options and values are what it knows."""
 
 needs_tools = pytest.mark.skipif(
     find_mosquitto() is None
@@ -81,7 +84,7 @@ needs_tools = pytest.mark.skipif(
 
 def test_every_page_with_commands_is_run_by_a_test() -> None:
     with_commands = {page for page in pages.pages() if pages.commands(page)}
-    assert with_commands == set(ELSEWHERE) | HERE | PARSED
+    assert with_commands == set(ELSEWHERE) | HERE | set(PARSED)
     for page, test in ELSEWHERE.items():
         assert f'pages.commands("{page}")' in (ROOT / test).read_text(encoding="utf-8"), f"{test} does not run {page}"
 
@@ -92,10 +95,12 @@ def test_what_is_not_run_stands_on_its_page() -> None:
     assert set(NOT_RUN) <= HERE
 
 
-def test_example_of_every_verb_is_taken_by_the_program() -> None:
-    told = [shlex.split(c) for page in PARSED for c in pages.commands(page)]
+@pytest.mark.parametrize("page", PARSED)
+def test_command_that_is_not_run_is_taken_by_the_program(page: str) -> None:
+    told = [shlex.split(c) for c in pages.commands(page)]
     assert all(words[0] == "setwise" for words in told)
-    assert {setwise.parser().parse_args(words[1:]).verb for words in told} == set(setwise.VERBS)
+    verbs = {setwise.parser().parse_args(words[1:]).verb for words in told}
+    assert verbs == set(setwise.VERBS) or page != "docs/reference/program.md"
 
 
 def said_inline() -> list[tuple[str, str]]:
