@@ -215,8 +215,12 @@ class Ingest:
         if topic in self.ignored:
             return
         if self.points.is_echo(topic):
-            self.on_echo(topic, message.payload)
-            return
+            try:
+                self.on_echo(topic, message.payload)
+            except BadReadingError as e:
+                batch.refused.append(e)
+            if not self.points.is_measured(topic):  # a device may say what it took and what it measures in one message
+                return
         if self.points.is_forecast(topic):
             latest = pd.Timestamp(received_ms + self.limits.future_ms, unit="ms", tz="UTC")
             if self.points.is_open_meteo:

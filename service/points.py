@@ -232,6 +232,10 @@ class Points:
         """Say whether forecasts arrive in Open-Meteo's format."""
         return self.facts.forecasts is not None and self.facts.forecasts.format == "open_meteo"
 
+    def is_measured(self, topic: str) -> bool:
+        """Say whether a variable is measured on `topic`."""
+        return topic in self._by_topic
+
     def is_echo(self, topic: str) -> bool:
         """Say whether the BMS echoes a command on `topic`."""
         return topic in self._echoes

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -145,6 +147,38 @@ def test_lock_holds_what_pyproject_asks_for_with_hashes_of_wheels_for_both_machi
     assert set(hashes.values()) == {1, 2}
     compiled = ("numpy", "pandas", "scipy", "onnxruntime", "pydantic-core", "moocore")
     assert all(hashes[name] == len(lock.MACHINES) for name in compiled)
+
+
+def test_bill_of_materials_names_every_part_of_the_lock_with_its_hash(tmp_path: Path) -> None:
+    pytest.importorskip("cyclonedx_py", reason="cyclonedx-bom comes with the extra 'dev'")
+    here = tmp_path / "cyclonedx-py"  # wherever its script was put
+    here.write_text(f'#!/bin/sh\nexec {sys.executable} -m cyclonedx_py "$@"\n')
+    here.chmod(0o755)
+    env = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run([ROOT / "scripts/sbom.sh", tmp_path / "sbom.json"], env=env, capture_output=True, check=True)
+    bill = json.loads((tmp_path / "sbom.json").read_text())
+    told = {part["name"]: part for part in bill["components"]}
+    pins = re.findall(r"^(\S+)==(\S+)", (ROOT / "deploy/gateway.lock").read_text(encoding="utf-8"), flags=re.M)
+    assert {name: part["version"] for name, part in told.items()} == dict(pins)
+    assert all(part["purl"] and any(r.get("hashes") for r in part["externalReferences"]) for part in told.values())
+    assert bill["metadata"]["component"]["name"] == "setwise"
+
+
+@pytest.mark.parametrize(
+    ("tag", "base", "reason"),
+    [
+        ("registry.example/setwise:VERSION", "BASE", "is not BASE@sha256"),
+        ("registry.example/setwise:VERSION", "BASE@sha256:abc", "is not BASE@sha256"),
+        ("registry.example/setwise:VERSION", f"python:3.11@sha256:{'a' * 64}", "is not BASE@sha256"),
+        ("registry.example/setwise:latest", f"BASE@sha256:{'a' * 64}", "does not end in the version"),
+    ],
+)
+def test_release_refuses_a_base_that_is_not_pinned_by_digest(tag: str, base: str, reason: str) -> None:
+    (image,) = re.findall(r"^ARG PYTHON_IMAGE=(\S+)", DOCKERFILE, flags=re.M)
+    words = [w.replace("BASE", image).replace("VERSION", PYPROJECT["project"]["version"]) for w in (tag, base, reason)]
+    done = subprocess.run([ROOT / "scripts/release.sh", *words[:2]], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("refused: ") and words[2] in done.stderr
 
 
 @pytest.mark.slow

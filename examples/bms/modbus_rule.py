@@ -1,12 +1,11 @@
 """The dead man's rule between setwise and a Modbus bridge: the device gets setwise's setpoints while setwise stands behind them.
 
-    python examples/bms/modbus_rule.py --broker localhost:1883 --building two_node --device ahu1 \\
-        heating_setpoint=20 cooling_setpoint=26
+    python examples/bms/modbus_rule.py --building two_node --device ahu1 heating_setpoint=20 cooling_setpoint=26
 
 A register has no `valid_until`: it keeps the last value for ever. So nothing of setwise's goes to the bridge directly. This
 program hears the commands and the heartbeat, decides every --every seconds by the rule of docs/commissioning.md, and tells the
-bridge (modpoll2mqtt) what the plant gets: setwise's value, or that of the own schedule, given here by setting. Where the device has a
-watchdog register of its own, use that as well: nobody watches this program.
+bridge (modpoll2mqtt) what the plant gets: setwise's value, or that of the own schedule, given here by setting. Where the device
+has a watchdog register of its own, use that as well: nobody watches this program.
 """
 
 from __future__ import annotations
@@ -25,7 +24,9 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("own", nargs="+", help="SETTING=VALUE of the building's own schedule; the reference of that name is written")
 parser.add_argument("--broker", default="localhost:1883", help="host:port (%(default)s)")
 parser.add_argument("--building", required=True, help="whose heartbeat: setwise/<building>/heartbeat")
-parser.add_argument("--device", required=True, help="name of the device in the bridge's CSV; commands: site/<device>/<setting>/set")
+parser.add_argument(
+    "--device", required=True, help="name of the device in the bridge's CSV; commands: site/<device>/<setting>/set"
+)
 parser.add_argument("--every", type=float, default=10.0, help="seconds between decisions (%(default)s)")
 parser.add_argument("--silence", type=float, default=SILENCE_S, help="longest seconds without a heartbeat (%(default)s)")
 a = parser.parse_args()

@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from building.description import Building
-from building.errors import StoreError
+from building.errors import BadReadingError, StoreError
 from service.clock import TurnedClock
 from service.config import IngestSection
 from service.ingest import Ingest
@@ -197,6 +197,31 @@ def test_echoes_forecasts_and_own_topics_find_their_way(bench: Bench) -> None:
     assert until(lambda: len(bench.acknowledged) == len(messages))
     assert bench.echoes == ["setwise/medium_office/echo/heating_setpoint"]
     assert bench.store.counts()["forecasts"] == 2 and bench.refused() == {"missing_path": 1}
+
+
+def test_one_message_may_hold_an_echo_and_readings(tmp_path: Path, store: SqlStore, office: Building, clock: TurnedClock) -> None:
+    file = tmp_path / "points.toml"
+    file.write_text(
+        'building = "medium_office"\n[points]\n'
+        'core_mid_air_temperature = { topic = "ahu/data", value = "room" }\n'
+        '[commands]\nheating_setpoint = { topic = "ahu/set", echo = { topic = "ahu/data", value = "setpoint" } }\n'
+    )
+    bench = Bench(load_points(office, file), store, clock)
+
+    def take(topic: str, payload: bytes) -> None:
+        if b"setpoint" not in payload:
+            raise BadReadingError(reason="missing_path", topic=topic, detail="no setpoint")
+        bench.echoes.append(topic)
+
+    bench.ingest.on_echo = take
+    bench.ingest.start()
+    for mid, payload in enumerate((b'{"room": 21.5, "setpoint": 20}', b'{"room": 21.6}')):
+        bench.ingest.take(Message("ahu/data", payload, 1, False, 1, mid))
+    assert until(lambda: len(bench.acknowledged) == 2)
+    bench.ingest.stop()
+    # Both were read: the second has the stamp of the first, for the clock stands still.
+    assert bench.echoes == ["ahu/data"] and bench.refused() == {"missing_path": 1, "duplicate": 1}
+    assert store.last(["core_mid_air_temperature"])["core_mid_air_temperature"].value == 21.5
 
 
 SPARKPLUG = """
