@@ -217,8 +217,8 @@ class Ingest:
         if self.points.is_echo(topic):
             try:
                 self.on_echo(topic, message.payload)
-            except BadReadingError as e:
-                batch.refused.append(e)
+            except BadReadingError as unread:
+                batch.refused.append(unread)
             if not self.points.is_measured(topic):  # a device may say what it took and what it measures in one message
                 return
         if self.points.is_forecast(topic):
