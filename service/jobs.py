@@ -13,9 +13,11 @@ import logging
 import math
 import multiprocessing
 import os
+import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -44,6 +46,8 @@ _SPAWN = multiprocessing.get_context("spawn")
 Message = tuple[Outcome, str, Mapping[str, Any] | None]
 """What a child sends: outcome, a sentence for the journal, the result."""
 _LOOK_S = 0.25
+_NEEDLESS = ("matplotlib", "scipy.stats")
+"""cma and pymoo import them if they can, for drawings and a surrogate that nobody asks for: 95 MB and seconds of each job."""
 _TAIL_BYTES = 4000
 
 
@@ -282,6 +286,7 @@ def _child(sender: Connection, mouth: Connection, body: Callable[..., Mapping[st
     for descriptor in (1, 2):
         os.dup2(mouth.fileno(), descriptor)
     faulthandler.enable()
+    leave_out_needless()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     end_with_parent()
     with contextlib.suppress(OSError):
@@ -294,6 +299,13 @@ def _child(sender: Connection, mouth: Connection, body: Callable[..., Mapping[st
         message = ("failed", traceback.format_exc(limit=-6), None)
     sender.send(message)
     sender.close()
+
+
+def leave_out_needless() -> None:
+    """Let this child import neither `_NEEDLESS`: cma and pymoo do without. Call it before they are imported."""
+    for name in _NEEDLESS:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+    warnings.filterwarnings("ignore", "(?i)could not import matplotlib")
 
 
 def end_with_parent() -> None:

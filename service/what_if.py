@@ -31,7 +31,7 @@ from building.predictor import Predictor
 from building.units import CO2, TEMPERATURE
 from service.config import Config
 from service.guard import Moment, guard, is_cooling_season
-from service.jobs import end_with_parent, resident_mb
+from service.jobs import end_with_parent, leave_out_needless, resident_mb
 from service.operations import FRONT_PLANS, OpenPredictor, Situation, situation
 from service.store import SqlStore, Store
 
@@ -285,6 +285,7 @@ def _guarded(ready: Ready, frame: pd.DataFrame, building: Building, config: Conf
 
 def _answer_on(line: Any, config: Config, open_predictor: OpenPredictor) -> None:
     """Body of the child: open what is needed once, then answer until the line ends."""
+    leave_out_needless()
     end_with_parent()
     with contextlib.suppress(OSError):
         os.nice(5)  # setpoints and readings go first

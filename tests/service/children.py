@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -44,6 +45,19 @@ def whisper(n: int) -> dict[str, int]:
     for i in range(n):
         print("line", i)
     return {"n": n}
+
+
+def search() -> dict[str, object]:
+    """Import what both searches need; say what came along, and run CMA-ES a little."""
+    import cma
+
+    import calibration.calibrate  # noqa: F401
+    import optim.search  # noqa: F401
+
+    es = cma.CMAEvolutionStrategy([1.0, 1.0], 0.5, {"seed": 1, "verbose": -9, "maxiter": 40})
+    es.optimize(lambda x: float(x[0] ** 2 + x[1] ** 2))
+    loaded = [name for name in ("matplotlib", "scipy.stats") if sys.modules.get(name) is not None]
+    return {"loaded": loaded, "best": float(es.result.fbest)}
 
 
 def write_until_killed(url: str, first: int, sender: Connection) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from children import crash, hoard, whisper
+from children import crash, hoard, search, whisper
 from hypothesis import given
 from hypothesis import strategies as st
 from recovery import Recovery
@@ -111,6 +111,16 @@ def test_journal_keeps_the_last_lines_of_a_job_and_its_memory_however_much_it_sa
     job = store.jobs()[0]
     assert job.outcome == "done" and job.tail.endswith("line 199999") and len(job.tail) <= 4000
     assert 20 < job.peak_mb < 400
+
+
+def test_job_searches_without_the_libraries_that_only_draw_and_says_no_word_of_it(store: SqlStore) -> None:
+    jobs = jobs_of(store, search)
+    job = jobs.start("plan")
+    assert jobs.wait("plan", 100)
+    found = store.get("result")
+    assert found["loaded"] == [] and found["best"] < 1e-6
+    seen = store.job(job)
+    assert seen is not None and "matplotlib" not in seen.tail
 
 
 def test_end_of_a_job_waits_for_a_store_that_refuses_and_bars_no_later_job(store: SqlStore, monkeypatch) -> None:
