@@ -15,7 +15,7 @@ COPY deploy/gateway.lock deploy/
 RUN pip --python /opt/setwise/bin/python install --no-deps --require-hashes --only-binary :all: -r deploy/gateway.lock \
     && find /opt/setwise -type d -name tests -prune -exec rm -rf {} +
 COPY pyproject.toml ./
-COPY README.md LICENSE setwise.py ./
+COPY README.md LICENSE setwise.py hatch_build.py package.json package-lock.json ./
 COPY building building
 COPY simulation simulation
 COPY models models
