@@ -129,6 +129,8 @@ class SettingNow(BaseModel):
     variable: str
     value: float
     unit: str
+    low: float = Field(description="least value the guard lets out")
+    high: float = Field(description="greatest")
     valid_until: datetime = Field(description="after this instant the BMS should return to its own schedule")
     meaning: str
     published: str | None = Field(
@@ -283,6 +285,7 @@ class Calibrations(BaseModel):
 
     accepted: CalibrationAnswer | None
     last: CalibrationAnswer | None
+    bounds: dict[str, tuple[float, float]] = Field(description="by parameter, the least and greatest value that is searched")
 
 
 class PointNow(BaseModel):
@@ -852,6 +855,8 @@ def create_api(sources: Sources) -> FastAPI:
                     variable=name,
                     value=value,
                     unit=variable.quantity.unit,
+                    low=variable.low,
+                    high=variable.high,
                     valid_until=until,
                     meaning=variable.meaning,
                     published=None if record is None else record.state,
@@ -939,7 +944,8 @@ def create_api(sources: Sources) -> FastAPI:
     def calibration() -> Calibrations:
         """The calibration in force, and the last one tried with its verdict."""
         accepted, last = store.last_calibration(is_accepted=True), store.last_calibration()
-        return Calibrations(accepted=_calibration(accepted), last=_calibration(last))
+        bounds = {n: (building.parameter_space[n].low, building.parameter_space[n].high) for n in building.parameter_space.names}
+        return Calibrations(accepted=_calibration(accepted), last=_calibration(last), bounds=bounds)
 
     @api.get("/v1/points", **open_to("viewer", "building"))
     def points() -> list[PointNow]:

@@ -136,7 +136,7 @@ def office_config(folder: Path, **environ: str) -> Config:
     return load_config(None, told | never | {f"SETWISE_{k.upper()}": v for k, v in environ.items()})
 
 
-def furnish(store: Store, config: Config, budget: Budget | None = QUICK, n_plans: int = 30, generations: int = 8) -> None:
+def furnish(store: Store, config: Config, budget: Budget | None = QUICK, n_plans: int = 40, generations: int = 14) -> None:
     """Make an office of a store as it is after four weeks: readings, a forecast, a calibration, a plan."""
     from calibration.search import Budget  # here: a service under test reads this file too, and must stay without cma and scipy
 
