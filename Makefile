@@ -11,7 +11,7 @@ VENV := .venv
 DEMO_VENV := .venv-demo
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format rehearse lock clean
+.PHONY: help demo test browser check format rehearse lock clean
 .DEFAULT_GOAL := help
 
 help:  ## This list
@@ -22,6 +22,9 @@ demo: $(DEMO_VENV)/installed  ## Play a hidden building over MQTT and run it bet
 
 test: $(VENV)/installed  ## The tests, but those marked slow or browser (PYTEST_ARGS="-k store" for some of them)
 	@$(VENV)/bin/python -m pytest -m "not slow and not browser" $(PYTEST_ARGS)
+
+browser: $(VENV)/installed  ## The page in a real browser; needs chromium and chromium-driver
+	@$(VENV)/bin/python -m pytest -q -m browser tests/service/test_page.py
 
 check: $(VENV)/installed  ## Format, lint, types, import borders
 	@$(VENV)/bin/ruff format --check .

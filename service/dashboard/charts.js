@@ -31,23 +31,30 @@ function aligned(lines) {
 
 // spec: {title, unit, lines: [{name, times (ms), values, kind, isStepped, isDots, isThin, isDashed}], bands: [{name, times, low, high, kind}],
 //        shades: [[from, to]] (ms), now (ms), height, includeZero, onDrag(deltaValue, isDone)}
+// A chart that is drawn again with other values keeps its canvas, its cursor and the focus.
 export function timeChart(host, spec) {
-  host.chart?.destroy();
-  live.delete(host.chart);
-  host.chart = null;
   const lines = spec.lines.filter((l) => l.times.length);
   if (!lines.some((l) => l.values.some(Number.isFinite))) {
+    forget(host);
     put(host, element("p", { class: "chart-title" }, spec.title), element("p", { class: "quiet" }, "No values yet."));
     return;
   }
   const bands = (spec.bands || []).filter((b) => b.times.length);
-  const all = [...lines, ...bands.flatMap((b) => [{ ...b, values: b.low }, { ...b, values: b.high }])];
   const stepMs = Math.min(3.6e6, ...lines.filter((l) => l.times.length > 1).map((l) => l.times[1] - l.times[0]));
-  for (const l of all) { // a value of an hour holds to its end
-    if (l.isStepped) { l.times = [...l.times, l.times.at(-1) + stepMs]; l.values = [...l.values, l.values.at(-1)]; }
-  }
+  const toItsEnd = (l) => ({ ...l, times: [...l.times, l.times.at(-1) + stepMs], values: [...l.values, l.values.at(-1)] });
+  const all = [...lines.map((l) => (l.isStepped ? toItsEnd(l) : l)), ...bands.flatMap((b) => [{ ...b, values: b.low }, { ...b, values: b.high }])];
   const [times, columns] = aligned(all);
-  const seconds = times.map((t) => t / 1000);
+  const data = { spec, lines, columns, seconds: times.map((t) => t / 1000) };
+  const kind = JSON.stringify([spec.title, spec.unit, spec.height, lines.map(({ name, kind: k, isStepped, isDots, isThin, isDashed }) => [name, k, isStepped, isDots, isThin, isDashed]), bands.map((b) => [b.name, b.kind]), !!spec.shades?.length]);
+  if (host.chart && host.kindOfChart === kind) {
+    host.chart.told = data;
+    host.chart.plotted.setAttribute("aria-label", described(data));
+    host.chart.asTable();
+    host.chart.setData([data.seconds, ...columns]);
+    return;
+  }
+  forget(host);
+  host.kindOfChart = kind;
 
   const values = lines.map(() => element("b"));
   const time = element("span", { class: "reading-time quiet" });
@@ -55,28 +62,26 @@ export function timeChart(host, spec) {
     element("li", { class: `c-${l.kind} ${l.isDots ? "dot" : l.isDashed ? "dashed" : "line"}` }, element("span", {}, l.name, " ", values[i]))),
   ...bands.map((b) => element("li", { class: `c-${b.kind}-soft fill` }, element("span", {}, b.name))),
   ...(spec.shades?.length ? [element("li", { class: "c-on fill" }, element("span", {}, spec.shadeName || "system on"))] : []));
-  const known = lines.map((l) => l.values.filter(Number.isFinite));
-  const summary = lines.map((l, i) => (known[i].length
-    ? `${l.name} ${number(Math.min(...known[i]))} to ${number(Math.max(...known[i]))}` : `${l.name} without values`)).join(", ");
-  const plot = element("div", { class: "plot", tabindex: 0, role: "img",
-    "aria-label": `${spec.title} [${spec.unit}], ${fullTime(seconds[0])} to ${fullTime(seconds.at(-1))}: ${summary}. Arrow keys read single values.` });
+  const plot = element("div", { class: "plot", tabindex: 0, role: "img", "aria-label": described(data) });
   const spoken = element("p", { class: "unseen", role: "status" });
   const rows = element("div");
-  const asTable = element("details", { class: "as-table", ontoggle: () => { if (asTable.open && !rows.firstChild) put(rows, valuesTable(spec, seconds, lines, columns)); } },
-    element("summary", {}, "Values as a table"), rows);
+  const told = () => host.chart?.told || data;
+  const fillTable = () => { if (asTable.open) put(rows, valuesTable(told())); };
+  const asTable = element("details", { class: "as-table", ontoggle: fillTable }, element("summary", {}, "Values as a table"), rows);
   put(host, element("p", { class: "chart-title" }, `${spec.title} `, element("span", { class: "quiet" }, `[${spec.unit}]`), time), plot, names, spoken, asTable);
 
   if (!window.uPlot) {
     plot.remove();
     asTable.open = true;
-    put(rows, valuesTable(spec, seconds, lines, columns));
+    put(rows, valuesTable(data));
     host.append(element("p", { class: "quiet" }, "The chart library is missing on this host; python hatch_build.py fetches it."));
     return;
   }
 
   const read = (i) => {
-    lines.forEach((_, n) => { const v = i === null || i === undefined ? null : columns[n][i]; values[n].textContent = v === null || v === undefined ? "" : number(v, 4); });
-    time.textContent = i === null || i === undefined ? "" : fullTime(seconds[i]);
+    const isOff = i === null || i === undefined;
+    lines.forEach((_, n) => { const v = isOff ? null : told().columns[n][i]; values[n].textContent = v === null || v === undefined ? "" : number(v, 4); });
+    time.textContent = isOff ? "" : fullTime(told().seconds[i]);
   };
   const series = [{}, ...all.map((l, i) => (i < lines.length
     ? { stroke: () => colour(l.kind), width: l.isThin ? 1 : 2, dash: l.isDashed ? [5, 4] : undefined, spanGaps: l.isThin && l.isDashed,
@@ -97,26 +102,45 @@ export function timeChart(host, spec) {
     bands: bands.map((b, i) => ({ series: [lines.length + 2 * i + 2, lines.length + 2 * i + 1], fill: () => colour(`${b.kind}-soft`) })),
     hooks: {
       setCursor: [(self) => read(self.cursor.idx)],
-      drawClear: [(self) => shade(self, spec.shades || [])],
-      draw: [(self) => nowLine(self, spec.now)],
+      drawClear: [(self) => shade(self, told().spec.shades || [])],
+      draw: [(self) => nowLine(self, told().spec.now)],
     },
-  }, [seconds, ...columns], plot);
+  }, [data.seconds, ...columns], plot);
+  Object.assign(u, { told: data, plotted: plot, asTable: fillTable });
   host.chart = u;
   live.add(u);
-  if (spec.onDrag) dragged(u, spec.onDrag);
+  if (spec.onDrag) dragged(u, (delta, isDone) => told().spec.onDrag(delta, isDone));
   plot.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
     if (!step) return;
     event.preventDefault();
+    const { seconds } = told();
     const from = u.cursor.idx ?? (step > 0 ? -1 : seconds.length);
     const i = Math.max(0, Math.min(seconds.length - 1, from + step));
     u.setCursor({ left: u.valToPos(seconds[i], "x"), top: 10 });
-    spoken.textContent = `${fullTime(seconds[i])}: ${lines.map((l, n) => `${l.name} ${number(columns[n][i], 4)}`).join(", ")}`;
+    spoken.textContent = `${fullTime(seconds[i])}: ${lines.map((l, n) => `${l.name} ${number(told().columns[n][i], 4)}`).join(", ")}`;
   });
-  new ResizeObserver(() => {
+  const watch = new ResizeObserver(() => {
     const width = Math.max(200, host.clientWidth);
-    if (host.chart === u && Math.abs(width - u.width) > 1) u.setSize({ width, height });
-  }).observe(host);
+    if (host.chart !== u) { watch.disconnect(); return; }
+    if (Math.abs(width - u.width) > 1) u.setSize({ width, height });
+  });
+  watch.observe(host);
+}
+
+function forget(host) {
+  host.chart?.destroy();
+  live.delete(host.chart);
+  host.chart = null;
+  host.kindOfChart = null;
+}
+
+function described({ spec, lines, seconds }) {
+  const spans = lines.map((l) => {
+    const known = l.values.filter(Number.isFinite);
+    return known.length ? `${l.name} ${number(Math.min(...known))} to ${number(Math.max(...known))}` : `${l.name} without values`;
+  });
+  return `${spec.title} [${spec.unit}], ${fullTime(seconds[0])} to ${fullTime(seconds.at(-1))}: ${spans.join(", ")}. Arrow keys read single values.`;
 }
 
 function room(low, high, includeZero) {
@@ -162,7 +186,7 @@ function dragged(u, onDrag) {
   });
 }
 
-function valuesTable(spec, seconds, lines, columns) {
+function valuesTable({ spec, seconds, lines, columns }) {
   return element("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": `${spec.title}, values` }, element("table", {},
     element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "Time"), ...lines.map((l) => element("th", { scope: "col", class: "number" }, l.name)))),
     element("tbody", {}, ...seconds.map((s, i) => element("tr", {}, element("th", { scope: "row" }, fullTime(s)),
@@ -192,15 +216,17 @@ export function settingsCharts(host, { stamps, settings, own, now, name = "plan"
   const groups = [names.filter((n) => ["heating_setpoint", "cooling_setpoint"].includes(n)), ...names.filter((n) => !["heating_setpoint", "cooling_setpoint"].includes(n)).map((n) => [n])];
   const scale = (block) => block.values.map((v) => (v === null ? NaN : v * (block.unit === "1" ? 100 : 1)));
   const title = (n) => n.replaceAll("_", " ");
-  put(host, ...groups.filter((g) => g.length).map((group) => {
-    const place = element("div", { class: "chart" });
+  const shown = groups.filter((g) => g.length);
+  while (host.children.length > shown.length) host.lastChild.remove();
+  while (host.children.length < shown.length) host.append(element("div", { class: "chart" }));
+  shown.forEach((group, i) => {
+    const place = host.children[i];
     const line = (block, n, label, isOwn) => ({ name: label, times, values: scale(block), kind: SETTING_KINDS[n] || "predicted", isStepped: true, isThin: isOwn, isDashed: isOwn });
     const lines = group.flatMap((n) => [line(settings[n], n, group.length > 1 ? `${title(n).replace(" setpoint", "")}, ${name}` : name, false),
       ...(own?.[n] ? [line(own[n], n, group.length > 1 ? `${title(n).replace(" setpoint", "")}, own schedule` : "own schedule", true)] : [])]);
     requestAnimationFrame(() => timeChart(place, { title: group.length > 1 ? "Heating and cooling setpoints" : title(group[0])[0].toUpperCase() + title(group[0]).slice(1),
       unit: unitName(settings[group[0]].unit), lines, shades: group[0] === "system_on" ? [] : shades, now, height: group.length > 1 ? 210 : 130, includeZero: group[0] === "outdoor_air_flow" }));
-    return place;
-  }));
+  });
 }
 
 function ticks(low, high, wanted = 5) {

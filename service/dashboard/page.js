@@ -105,7 +105,10 @@ function drawStatus(status) {
 
 function drawFrame() {
   id("sign-in").hidden = true;
-  id("views").hidden = false;
+  if (id("views").hidden) {
+    id("views").hidden = false;
+    drawNavigation();
+  }
   id("view").hidden = false;
   id("sign-out").hidden = !localStorage.getItem(TOKEN);
   id("who").textContent = page.me ? `${page.me.name} (${page.me.role})` : "";
@@ -115,7 +118,10 @@ function drawNavigation() {
   const current = place().name;
   const links = Object.entries(VIEWS).map(([name, view]) =>
     element("li", {}, element("a", { href: `#${name}`, "aria-current": name === current ? "page" : null }, view.title)));
-  put(id("views"), element("ul", {}, ...links));
+  const list = element("ul", {}, ...links);
+  put(id("views"), list);
+  const link = list.querySelector("[aria-current]"); // on a phone the row of views is wider than the screen
+  list.scrollLeft = link.offsetLeft - (list.clientWidth - link.offsetWidth) / 2;
 }
 
 // -- one view at a time
@@ -140,6 +146,7 @@ async function refresh() {
   clearTimeout(timer);
   const mine = ++turn;
   const { name, query } = place();
+  if (shown?.name !== name) delete id("view").dataset.shown;
   try {
     const view = VIEWS[name];
     const asked = Object.entries(view.asks || {});
@@ -154,6 +161,7 @@ async function refresh() {
     await shown.handle.update(Object.fromEntries(asked.map(([key], i) => [key, answers[i]])), query);
     if (mine !== turn) return;
     if (id("problem").dataset.of === "refresh") { put(id("problem")); delete id("problem").dataset.of; }
+    id("view").dataset.shown = name;
     if (!performance.getEntriesByName("first-view").length) performance.mark("first-view");
   } catch (error) {
     if (mine !== turn) return;

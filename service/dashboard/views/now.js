@@ -25,7 +25,7 @@ export function build(root, page) {
     card("Jobs and refusals", { class: "card wide" }, jobs));
 
   let lastZones = null;
-  const drawZones = () => lastZones && zonesPart(zones, lastZones, search.value.trim().toLowerCase(), order.value);
+  const drawZones = () => lastZones === null ? put(zones, quiet("Not known.")) : zonesPart(zones, lastZones, search.value.trim().toLowerCase(), order.value);
   const drawSetpoints = part(setpoints, setpointsPart);
   const drawDeciders = part(deciders, decidersPart);
   const drawParts = part(parts, partsPart);
@@ -37,17 +37,18 @@ export function build(root, page) {
 
   return {
     async update(answers) {
-      drawSetpoints({ ...answers.setpoints, now: undefined });
+      const points = answers.points || [];
+      drawSetpoints(answers.setpoints && { ...answers.setpoints, now: undefined });
       drawDeciders({ mode: page.status.mode, precedence: page.status.precedence, overrides: page.status.overrides, changeover: page.status.changeover });
       lastZones = answers.zones;
-      zonesTitle.hidden = answers.zones.zones.length < 12;
+      zonesTitle.hidden = (answers.zones?.zones || []).length < 12;
       drawZones();
-      drawFigures(answers.points);
-      drawQuality({ points: answers.points, refusals: page.status.refusals });
+      drawFigures(points);
+      drawQuality({ points, refusals: page.status.refusals });
       drawParts(page.status.parts);
       drawJobs({ jobs: page.status.jobs, refusals: page.status.refusals });
-      const names = ["facility_electricity", ...answers.points.filter((p) => p.role === "consumption").map((p) => p.variable)];
-      const shown = [...new Set(names)].filter((n) => answers.points.some((p) => p.variable === n)).slice(0, 4);
+      const names = ["facility_electricity", ...points.filter((p) => p.role === "consumption").map((p) => p.variable)];
+      const shown = [...new Set(names)].filter((n) => points.some((p) => p.variable === n)).slice(0, 4);
       if (!shown.length) { put(power, quiet("No power is measured.")); return; }
       const start = encodeURIComponent(new Date(page.now() - 2 * DAY_MS).toISOString());
       const series = await page.ask(`/v1/series?start=${start}&${shown.map((n) => `variable=${encodeURIComponent(n)}`).join("&")}`);
@@ -57,6 +58,7 @@ export function build(root, page) {
 }
 
 function setpointsPart(node, setpoints) {
+  if (!setpoints) { put(node, quiet("Not known.")); return; }
   const mode = { auto: "", advise: " Advice: only what a person confirmed or holds is sent.", watch: " Watching: nothing is sent.", maintenance: " Maintenance: setpoints are released, nothing is sent." }[setpoints.mode];
   const source = setpoints.origin === "optimised" ? `From the plan of ${when(setpoints.plan_issued)}.` : "From the building's own schedule.";
   const by = { plan: "by the plan", own: "by the own schedule", override: "held by a person", safety: "by a safety limit" };
@@ -68,6 +70,7 @@ function setpointsPart(node, setpoints) {
 
 function zonesPart(node, answer, wanted, order) {
   const far = (z) => (z.state === "cold" ? z.low - z.air_temperature : z.state === "warm" ? z.air_temperature - z.high : z.state === "unknown" ? 1e-6 : -1);
+  if (!answer.zones.length) { put(node, quiet("This building has no zones.")); return; }
   const found = answer.zones.filter((z) => words(z.zone).toLowerCase().includes(wanted));
   const sorted = order === "worst" ? [...found].sort((a, b) => far(b) - far(a)) : found;
   const n = (state) => answer.zones.filter((z) => z.state === state).length;

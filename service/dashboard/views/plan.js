@@ -17,10 +17,11 @@ export function build(root, page) {
     card("Why this plan", {}, why),
     element("div", { class: "stack" }, card("Held by people", {}, held, hold), card("Mode", {}, mode)));
   const drawPromise = part(promise, (node, data) => promisePart(node, data, page));
-  const drawWeek = part(week, (node, { plan, now }) => (plan ? settingsCharts(node, { ...plan, now, name: plan.origin === "optimised" ? "plan" : plan.origin }) : put(node, quiet("No plan yet."))));
+  const drawWeek = part(week, (node, { plan, now }) => (plan ? settingsCharts(clear(node), { ...plan, now, name: plan.origin === "optimised" ? "plan" : plan.origin }) : put(node, quiet("No plan yet."))));
   const drawWhy = part(why, whyPart);
   const drawHeld = part(held, (node, data) => heldPart(node, data, page));
-  const drawHold = part(hold, (node, data) => holdPart(node, data, page));
+  let present = {};
+  const drawHold = part(hold, (node, data) => holdPart(node, data, () => present, page)); // drawn once: nobody's typing is lost
   const drawMode = part(mode, (node, data) => modePart(node, data, page));
   return {
     update({ plan, overrides, setpoints }) {
@@ -29,11 +30,18 @@ export function build(root, page) {
       drawPromise({ plan, waiting, mode: inForce.mode, mayAct });
       drawWeek({ plan, now: Math.floor(page.now() / 3.6e6) * 3.6e6 });
       drawWhy(plan);
-      drawHeld({ overrides, mayAct });
-      drawHold({ settings: setpoints.settings.map(({ variable, unit, low, high, value }) => ({ variable, unit, low, high, value })), mayAct });
+      drawHeld({ overrides: overrides || [], mayAct });
+      present = Object.fromEntries((setpoints?.settings || []).map((s) => [s.variable, s.value]));
+      drawHold({ settings: (setpoints?.settings || []).map(({ variable, unit, low, high }) => ({ variable, unit, low, high })), mayAct });
       drawMode({ mode: inForce, mayAct });
     },
   };
+}
+
+// A sentence that stood where charts come gives way; charts that are there stay.
+function clear(node) {
+  if (node.querySelector(":scope > p")) put(node);
+  return node;
 }
 
 function promisePart(node, { plan, waiting, mode, mayAct }, page) {
@@ -86,7 +94,8 @@ function heldPart(node, { overrides, mayAct }, page) {
     o.is_in_force ? mayAct ? element("button", { type: "button", onclick: () => end(o), "aria-label": `End the override of ${words(o.setting)}` }, "End it") : "in force" : o.ended ? `ended by ${o.ended_by}` : "over"])));
 }
 
-function holdPart(node, { settings, mayAct }, page) {
+function holdPart(node, { settings, mayAct }, present, page) {
+  if (!settings.length) { put(node); return; }
   if (!mayAct) { put(node, quiet("An operator can hold a setting at a value for some hours.")); return; }
   const value = element("input", { type: "number", step: "any", required: true });
   const bounds = element("small", { class: "quiet" });
@@ -95,7 +104,7 @@ function holdPart(node, { settings, mayAct }, page) {
   const why = element("input", { minlength: 3, maxlength: 200, required: true, autocomplete: "off" });
   const fill = () => {
     const s = settings.find((one) => one.variable === which.value);
-    value.value = Number(scaled(s.value, s.unit).toFixed(3));
+    value.value = Number(scaled(present()[s.variable], s.unit).toFixed(3));
     value.min = scaled(s.low, s.unit);
     value.max = scaled(s.high, s.unit);
     bounds.textContent = `${number(scaled(s.low, s.unit))} to ${number(scaled(s.high, s.unit))} ${unitName(s.unit)}`;

@@ -34,10 +34,11 @@ export function build(root, page) {
   let shown = "";
   return {
     update(answers) {
-      const text = JSON.stringify([answers.points.map((p) => ({ ...p, age_s: age(p.age_s) })), page.status.refusals]);
+      const known = answers.points || [];
+      const text = JSON.stringify([known.map((p) => ({ ...p, age_s: age(p.age_s) })), page.status.refusals]);
       if (text === shown) return;
       shown = text;
-      points = answers.points;
+      points = known;
       const roles = [...new Set(points.map((p) => p.role))];
       if (role.options.length !== roles.length + 1) put(role, option("", "all"), ...roles.map((r) => option(r, r)));
       draw();

@@ -13,7 +13,7 @@ const REACH = { degC: 5, "m3/h.m2": 2, 1: 1 };
 const KINDS = { heating_setpoint: "heat", cooling_setpoint: "cool", supply_air_temperature: "supply", outdoor_air_flow: "air", system_on: "predicted" };
 
 export function build(root, page) {
-  let settings = [], answer = null, kept = [], base = "plan", point = null, first = true, asking = false, again = false, timer = null, warm = false;
+  let settings = [], answer = null, kept = [], base = "plan", point = null, first = true, asking = false, again = false, timer = null, warm = false, tries = 0;
 
   const basis = element("select", { onchange: () => { [base, point] = basis.value.split(":"); soon(); } });
   const setting = element("select", { onchange: () => { fresh(); drawDrag(); } });
@@ -103,11 +103,17 @@ export function build(root, page) {
       const took = (performance.now() - began) / 1000;
       performance.measure("what-if", { start: began, end: performance.now() });
       warm = true;
+      tries = 0;
       draw();
       const energy = answer.asked.figures.energy, own = answer.own.figures.energy;
       spoken.textContent = `Answered in ${number(took, 2)} s. ${own > 0 ? `${share(Math.abs(1 - energy / own))} ${energy <= own ? "less" : "more"} HVAC energy than the own schedule.` : ""}${answer.calibrated ? "" : " Without a calibration this is a sketch: default parameters."}`;
     } catch (error) {
       spoken.textContent = `${sentence(error.message)} ${error.body?.what_to_do || ""}`;
+      if (error.code === 503 && tries < 20) { // others ask, or the metamodel is still coming up
+        tries += 1;
+        spoken.textContent = `${sentence(error.message)} Asking again.`;
+        setTimeout(soon, 2000);
+      }
       if (error.code === 404 && base !== "own") { base = "own"; basis.value = "own"; again = true; }
       if (!error.code) throw error;
     } finally {
@@ -156,7 +162,7 @@ export function build(root, page) {
 
   return {
     update({ setpoints, plan }, query) {
-      settings = setpoints.settings;
+      settings = setpoints?.settings || [];
       if (first) {
         first = false;
         const asked = query.get("base");
