@@ -40,7 +40,7 @@ def measure(pictures: Path | None = None) -> dict[str, float]:
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     with tempfile.TemporaryDirectory() as folder:
-        server = spawn.Process(target=_serve, args=(Path(folder), theirs), daemon=True)
+        server = spawn.Process(target=_serve, args=(Path(folder), theirs))  # no daemon: it has a child of its own
         server.start()
         url, token = ours.recv()
         browser = Browser(url, token)

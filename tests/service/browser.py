@@ -112,7 +112,10 @@ class Browser:
 
     def buttons(self) -> list[str]:
         """Return the texts of the buttons that can be seen in the view."""
-        return [b.text for b in self.all("#view button") if b.is_displayed()]
+        script = (
+            "return [...document.querySelectorAll('#view button')].filter((b) => b.checkVisibility()).map((b) => b.textContent)"
+        )
+        return list(self.js(script))
 
     def text(self, selector: str = "#view") -> str:
         """Return the text of an element, hidden words included."""
