@@ -312,6 +312,52 @@ def test_points_are_found_by_name_kind_and_state(page) -> None:
     assert "perimeter_mid_zn_3_co2" in page.text("#view .card:first-child tbody")
 
 
+def report(days: int) -> dict:
+    """What /v1/savings answers after a trial of so many days."""
+    arm = {"energy_kwh": 700.0, "outdoor_air_temperature": 2.0, "discomfort": 0.1, "co2_excess": 0.0, "co2": 780.0}
+    every = [
+        {
+            "day": str((OFFICE_NOW - pd.Timedelta(days=days - n)).date()),
+            "side": "plan" if n % 3 else "own",
+            "energy_kwh": 700.0 + 40 * (n % 5) - 180 * bool(n % 3),
+            "expected_kwh": 760.0 + 20 * (n % 4),
+            "outdoor_air_temperature": 2.0,
+            "left_out": "a gap in the meters" if n == 4 else None,
+        }
+        for n in range(days)
+    ]
+    figures = {"baseline_kwh": 15000, "reported_kwh": 11800, "saved_kwh": 3200, "saved_low_kwh": 2400, "saved_high_kwh": 4000}
+    shares = {"saving": 0.213, "low": 0.16, "high": 0.267, "cv_rmse": 0.061, "confidence": 0.9}
+    words = {"source": "switchback, Guideline 14", "said": "the plan saved 21 %", "energy": "HVAC, final"}
+    counts = {"is_enough": True, "n_own": 9, "n_plan": 19, "least_days": 7, "is_shown": True, "is_model_based": False}
+    made = {"made": str(OFFICE_NOW), "method": "switchback", "left_out": {"a gap in the meters": 1}, "days": every}
+    trial = {
+        "block": "day",
+        "start": "2026-02-02",
+        "end": "2026-03-01",
+        "seed": 1,
+        "washout_h": 3,
+        "state": "over",
+        "today": None,
+    }
+    whole = {**made, **counts, **words, **shares, **figures, "arms": {"plan": arm, "own": {**arm, "energy_kwh": 880.0}}}
+    return {
+        "trial": {**trial, "today": None, "day": None, "n_days": days},
+        "report": whole,
+        "next": "The trial ended on 2026-03-01.",
+    }
+
+
+def test_savings_show_the_interval_both_sides_and_every_day(page) -> None:
+    page.before_load(answers(f"return path === '/v1/savings' ? {json.dumps(report(28))} : undefined;"))
+    page.open("savings")
+    said = page.text()
+    assert "21.3 %" in said and "16.0 % to 26.7 % at 90.0 % confidence" in said and "19 + 9" in said
+    assert "Shown by ASHRAE Guideline 14" in said and "Left out: 1 day, a gap in the meters" in said
+    page.until(lambda: len(page.all("#view canvas")) == 1, "a chart of the days")
+    assert page.text("#problem") == ""
+
+
 # -- little or nothing
 
 
