@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from building.documents import plain
 from building.errors import (
     BadDescriptionError,
     BadSeriesError,
@@ -849,7 +850,7 @@ def savings(a: argparse.Namespace) -> Answer:
         with opened_store(config.store.url.get_secret_value()) as store:
             found = report(store, load_building(config.building.name), config, pd.Timestamp.now(tz="UTC"))
     text = f"{found['said']}\n{found['source']}\nEnergy: {found['energy']}."
-    columns = ("side", "days", "energy_kwh", "outdoor_air_temperature", "discomfort", "co2_excess", "co2")
+    columns = ("side", "days", "energy_kwh", "cost", "outdoor_air_temperature", "discomfort", "co2_excess", "co2")
     arms = [(side, found[f"n_{side}"], *(found["arms"][side][c] for c in columns[2:])) for side in ("own", "plan")]
     tables = [Table("means_of_a_day", columns, arms)]
     if found["left_out"]:
@@ -1011,19 +1012,6 @@ def document(answer: Answer) -> dict[str, Any]:
     if len(set(keys)) < len(keys):
         raise ValueError(f"an answer says two things under one name: {sorted(k for k in keys if keys.count(k) > 1)}")
     return {key: plain(value) for part in (answer.facts, listed, answer.details) for key, value in part.items()}
-
-
-def plain(value: Any) -> Any:
-    """Return JSON data: numpy and paths become plain, what is no finite number becomes null."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if hasattr(value, "tolist"):  # numpy scalars and arrays
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def shown(value: object) -> str:

@@ -503,6 +503,7 @@ class Arm(BaseModel):
     """Means over the days of one side; null where nothing was measured."""
 
     energy_kwh: float | None = Field(description="a day")
+    cost: float | None = Field(default=None, description="a day, in `currency`, by the tariffs of building.toml")
     outdoor_air_temperature: float | None = Field(description="degC")
     discomfort: float | None = Field(description="K.h per zone and day outside the comfort band, people present")
     co2_excess: float | None = Field(description="ppm.h per zone and day over the CO2 limit, people present")
@@ -529,6 +530,7 @@ class SavingsReport(BaseModel):
     source: str = Field(description="the method, and where it is from")
     said: str = Field(description="the whole in a sentence")
     energy: str = Field(description="what the energy is made of")
+    currency: str = Field(default="", description="of `cost`")
     is_enough: bool = Field(description="whether both sides have `least_days`")
     n_own: int
     n_plan: int

@@ -7,7 +7,6 @@ cma, pymoo) are imported inside the verbs: the service itself never loads them a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from building.description import Building, load_building
+from building.documents import plain
 from building.errors import SetwiseError, TooFewDataError
 from building.plan import Plan, WeekProfile
 from building.predictor import Predictor
@@ -366,7 +366,7 @@ def enter_calibration(store: Store, job: int, result: Mapping[str, Any], now: pd
     data = result["calibration"]
     is_accepted = bool(data["is_accepted"])
     with store.transaction():
-        store.add_calibration(_plain(data), result["made"], is_accepted)
+        store.add_calibration(plain(data), result["made"], is_accepted)
         said = "" if is_accepted else f"the calibration was refused: {'; '.join(data['refusals'])}. The last accepted one stays."
         store.end_job(job, "done" if is_accepted else "refused", now, said)
     return is_accepted
@@ -374,7 +374,7 @@ def enter_calibration(store: Store, job: int, result: Mapping[str, Any], now: pd
 
 def enter_plan(store: Store, job: int, result: Mapping[str, Any], now: pd.Timestamp) -> None:
     """Store front, plan and predictions and close the journal entry."""
-    plan = Plan.from_dict(_plain(result["plan"]))
+    plan = Plan.from_dict(plain(result["plan"]))
     predicted: pd.DataFrame = result["predicted"]
     made: pd.Timestamp = result["made"]
     start = plan.start
@@ -382,21 +382,8 @@ def enter_plan(store: Store, job: int, result: Mapping[str, Any], now: pd.Timest
     # An hour of the past keeps the prediction that was made before it; only hours without one get it afterwards.
     missing = predicted[predicted.index < start].where(known.isna().to_numpy())
     with store.transaction():
-        store.add_front(_plain(result["front"]), made)
+        store.add_front(plain(result["front"]), made)
         store.put(FRONT_PLANS, {"made": made.isoformat(), **result["front_plans"]})
         store.add_plan(plan, made)
         store.add_forecast(pd.concat([missing, predicted[predicted.index >= start]]), made)
         store.end_job(job, "done", now, str(plan.meta.get("reason", "")))
-
-
-def _plain(data: Any) -> Any:
-    """Return data that JSON can carry: numbers that are none become None, numpy scalars plain ones."""
-    if isinstance(data, Mapping):
-        return {str(k): _plain(v) for k, v in data.items()}
-    if isinstance(data, list | tuple):
-        return [_plain(v) for v in data]
-    if isinstance(data, np.generic):
-        return _plain(data.item())
-    if isinstance(data, float) and not math.isfinite(data):
-        return None
-    return data

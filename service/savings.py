@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from building.description import Building, load_building
+from building.documents import plain
 from building.indices.comfort import comfort_band, distance_outside, is_occupied
 from building.indices.energy import HVAC_OUTPUTS, final_power
 from building.units import CO2, TEMPERATURE
@@ -195,7 +197,7 @@ def report(store: Store, building: Building, config: Config, now: pd.Timestamp) 
         verdicts = _before_after_sides(building, regimes, days)
     lived, energy = lived_days(store, building, days, told.washout_h if method == "switchback" and told.trial == "day" else 0)
     table = lived.assign(side=[side for side, _ in verdicts], left_out=[why for _, why in verdicts])
-    return {"energy": energy, **judged(table, method, told.confidence)}
+    return {"energy": energy, "currency": building.facts.currency, **judged(table, method, told.confidence)}
 
 
 def judged(days: pd.DataFrame, method: str, confidence: float) -> dict[str, Any]:
@@ -225,31 +227,34 @@ def judged(days: pd.DataFrame, method: str, confidence: float) -> dict[str, Any]
         savings(used[["energy_kwh", "outdoor_air_temperature", "side"]], confidence) if min(n.values()) >= LEAST_DAYS else None
     )
     expected = {} if found is None else found.expected_kwh
-    return {
-        "method": method,
-        "is_model_based": method != "switchback",
-        "source": SOURCES[method],
-        "said": _said(found, n, days),
-        "is_enough": found is not None,
-        "n_own": n["own"],
-        "n_plan": n["plan"],
-        "least_days": LEAST_DAYS,
-        "confidence": confidence,
-        **_figures(found),
-        "arms": {side: _arm(used[used["side"] == side]) for side in ("own", "plan")},
-        "left_out": {str(why): int(k) for why, k in days["left_out"].value_counts().items() if why},
-        "days": [
-            {
-                "day": f"{day}",
-                "side": row["side"] or None,
-                "energy_kwh": _plain(row["energy_kwh"]),
-                "expected_kwh": _plain(expected.get(day, math.nan)),
-                "outdoor_air_temperature": _plain(row["outdoor_air_temperature"]),
-                "left_out": row["left_out"] or None,
-            }
-            for day, row in zip(days.index, days.to_dict("records"), strict=True)
-        ],
-    }
+    told: dict[str, Any] = plain(
+        {
+            "method": method,
+            "is_model_based": method != "switchback",
+            "source": SOURCES[method],
+            "said": _said(found, n, days),
+            "is_enough": found is not None,
+            "n_own": n["own"],
+            "n_plan": n["plan"],
+            "least_days": LEAST_DAYS,
+            "confidence": confidence,
+            **_figures(found),
+            "arms": {side: _arm(used[used["side"] == side]) for side in ("own", "plan")},
+            "left_out": {str(why): int(k) for why, k in days["left_out"].value_counts().items() if why},
+            "days": [
+                {
+                    "day": f"{day}",
+                    "side": row["side"] or None,
+                    "energy_kwh": row["energy_kwh"],
+                    "expected_kwh": expected.get(day),
+                    "outdoor_air_temperature": row["outdoor_air_temperature"],
+                    "left_out": row["left_out"] or None,
+                }
+                for day, row in zip(days.index, days.to_dict("records"), strict=True)
+            ],
+        }
+    )
+    return told
 
 
 def _figures(found: Savings | None) -> dict[str, Any]:
@@ -259,7 +264,7 @@ def _figures(found: Savings | None) -> dict[str, Any]:
     low, high = found.saving - found.uncertainty, found.saving + found.uncertainty
     shares = (found.saving, low, high)
     values = (found.baseline_kwh, found.reported_kwh, *(s * found.baseline_kwh for s in shares), *shares, found.cv_rmse)
-    return {**dict(zip(names, (_plain(v) for v in values), strict=True)), "is_shown": found.is_shown}
+    return {**dict(zip(names, values, strict=True)), "is_shown": found.is_shown}
 
 
 def _said(found: Savings | None, n: Mapping[str, int], days: pd.DataFrame) -> str:
@@ -284,13 +289,9 @@ _SIDES = {"own": "the own schedule", "plan": "the plan"}
 
 
 def _arm(days: pd.DataFrame) -> dict[str, float | None]:
-    """Return the means of one side's days: energy and weather; discomfort [K.h per zone and day], CO2 [ppm.h, ppm]."""
-    names = ("energy_kwh", "outdoor_air_temperature", "discomfort", "co2_excess", "co2")
-    return {name: _plain(days[name].mean()) if name in days and len(days) else None for name in names}
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+    """Return the means of one side's days: energy, its cost, weather; discomfort [K.h per zone and day], CO2 [ppm.h, ppm]."""
+    names = ("energy_kwh", "cost", "outdoor_air_temperature", "discomfort", "co2_excess", "co2")
+    return {name: days[name].mean() if name in days and len(days) else None for name in names}
 
 
 # -- which side a day is on
@@ -403,10 +404,10 @@ def lived_days(store: Store, building: Building, days: Sequence[date], from_h: i
         from_h: hours after midnight that are left out of energy, comfort and air.
 
     Returns:
-        A row per day: ``energy_kwh``, ``outdoor_air_temperature`` (daily mean), ``discomfort`` [K.h per zone], ``co2_excess``
-        [ppm.h per zone], ``co2`` (mean of occupied hours) [ppm]; NaN where it was not measured.
+        A row per day: ``energy_kwh``, ``cost`` [the building's currency], ``outdoor_air_temperature`` (daily mean), ``discomfort``
+        [K.h per zone], ``co2_excess`` [ppm.h per zone], ``co2`` (mean of occupied hours) [ppm]; NaN where it was not measured.
     """
-    columns = ["energy_kwh", "outdoor_air_temperature", "discomfort", "co2_excess", "co2"]
+    columns = ["energy_kwh", "cost", "outdoor_air_temperature", "discomfort", "co2_excess", "co2"]
     powers, energy = _metered(store, building)
     chunks = [pd.DataFrame(columns=columns, dtype=float)]
     for i in range(0, len(days), _CHUNK_DAYS):
@@ -444,9 +445,10 @@ def _lived_chunk(
     bridged = frame[list(powers)].interpolate(limit=BRIDGED_H, limit_area="inside")
     y[list(powers)] = bridged
     if "facility_electricity" in powers:
-        power = y["facility_electricity"].to_numpy()
+        by_carrier = {"electricity": y["facility_electricity"].to_numpy()}
     else:
-        power = final_power(y.to_numpy(), building.outputs, building.efficiency).hvac
+        by_carrier = final_power(y.to_numpy(), building.outputs, building.efficiency).hvac_by_carrier()
+    kwh = sum(by_carrier.values()) / 1000
     share = frame["occupancy_share"].fillna(building.own_schedule().unroll(index, zone)["occupancy_share"])
     occupied = is_occupied(share.to_numpy(), building.limits)
     low, high = comfort_band(pd.DatetimeIndex(outdoor.index), outdoor.bfill().ffill().fillna(12.0), zone, building.limits)
@@ -454,7 +456,8 @@ def _lived_chunk(
     ceiling = building.site.outdoor_co2 + building.limits["co2_above_outdoor"]
     hours = pd.DataFrame(
         {
-            "energy_kwh": power / 1000 if powers else np.nan,
+            "energy_kwh": kwh if powers else np.nan,
+            "cost": _cost(building, by_carrier, local) if powers else np.nan,
             "outdoor_air_temperature": outdoor.iloc[band].to_numpy(),
             "discomfort": _mean(distance_outside(frame[temperatures].to_numpy(), low[band], high[band])) * occupied,
             "co2_excess": _mean(np.maximum(frame[co2s].to_numpy() - ceiling, 0.0)) * occupied,
@@ -466,9 +469,21 @@ def _lived_chunk(
     by_day = judged_hours.groupby(local[local.hour >= from_h].date)
     sums = by_day.sum(min_count=1)
     sums["co2"] = by_day["co2"].mean()
-    sums.loc[by_day["energy_kwh"].apply(lambda e: bool(e.isna().any())), "energy_kwh"] = np.nan
+    sums.loc[by_day["energy_kwh"].apply(lambda e: bool(e.isna().any())), ["energy_kwh", "cost"]] = np.nan
     weather = hours["outdoor_air_temperature"].groupby(local.date)
     return sums.assign(outdoor_air_temperature=weather.mean().where(~weather.apply(lambda t: bool(t.isna().any()))))
+
+
+def _cost(building: Building, by_carrier: Mapping[str, NDArray[np.float64]], local: pd.DatetimeIndex) -> NDArray[np.float64]:
+    """Return what each hour cost by the building's tariffs, in its currency; NaN where a carrier has no price."""
+    if not by_carrier.keys() <= building.carriers.keys():
+        return np.full(len(local), np.nan)
+    total = np.zeros(len(local))
+    for name, power in by_carrier.items():
+        of = building.carriers[name]
+        price = of.price if of.price_by_hour is None else np.asarray(of.price_by_hour, dtype=float)[local.hour]
+        total += power / 1000 * price
+    return total
 
 
 def _mean(values_tz: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -26,7 +26,7 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[str, str, set[str]]]:
-    """Give address and admin's token of a service with a month of readings and a plan, and its routes. Jobs asked for have ended."""
+    """Give address and admin's token of a service with a month of readings and a plan, and its routes. Jobs end at once."""
     service = Service(two_node_config(tmp_path), TurnedClock(NOW), open_rc)
     fill(service.store, lived())
     result = operations.replan(service.store, service.building, open_rc(service.config), service.config, NOW, 16, 3)

@@ -91,6 +91,8 @@ def test_a_known_saving_lies_in_the_interval_and_both_arms_are_told(trial_site) 
     assert found["saved_kwh"] == pytest.approx(found["baseline_kwh"] - found["reported_kwh"])
     assert found["said"].startswith("Saved ") and "% interval" in found["said"]
     own, plan = found["arms"]["own"], found["arms"]["plan"]
+    price = TWO_NODE.carriers["electricity"].price  # fans alone
+    assert own["cost"] == pytest.approx(price * own["energy_kwh"]) and found["currency"] == TWO_NODE.facts.currency
     assert (own["discomfort"], plan["discomfort"]) == (10.0, 0.0)  # 1 K too cold over ten occupied hours
     assert (own["co2_excess"], plan["co2_excess"]) == (0.0, 1000.0)  # 100 ppm over 420 + 800 for ten hours
     assert (own["co2"], plan["co2"]) == (900.0, 1320.0)
