@@ -404,8 +404,9 @@ def lived_days(store: Store, building: Building, days: Sequence[date], from_h: i
         from_h: hours after midnight that are left out of energy, comfort and air.
 
     Returns:
-        A row per day: ``energy_kwh``, ``cost`` [the building's currency], ``outdoor_air_temperature`` (daily mean), ``discomfort``
-        [K.h per zone], ``co2_excess`` [ppm.h per zone], ``co2`` (mean of occupied hours) [ppm]; NaN where it was not measured.
+        A row per day: ``energy_kwh``, ``cost`` [the building's currency], ``outdoor_air_temperature`` (daily mean),
+        ``discomfort`` [K.h per zone], ``co2_excess`` [ppm.h per zone], ``co2`` (mean of occupied hours) [ppm]; NaN where it was
+        not measured.
     """
     columns = ["energy_kwh", "cost", "outdoor_air_temperature", "discomfort", "co2_excess", "co2"]
     powers, energy = _metered(store, building)
