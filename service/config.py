@@ -167,7 +167,9 @@ class JobsSection(Strict):
         gt=0,
         description="a compaction, backup, savings report or weather job that runs longer is ended (real time)",
     )
-    memory_limit_mb: float = Field(default=550.0, gt=50, description="a job with more resident memory is ended")
+    memory_limit_mb: float = Field(
+        default=450.0, gt=50, description="a job with more resident memory is ended; the service itself takes about 200"
+    )
     threads: int = Field(default=1, ge=1, description="threads of the metamodel in a job")
     seed: int = Field(default=0, ge=0, description="seed of every job; same seed and data, same plan")
 
