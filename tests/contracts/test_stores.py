@@ -373,3 +373,51 @@ def test_how_the_building_was_run_is_kept_in_stretches_without_a_gap(store: Stor
         RegimeRecord(T0 + quarter, T0 + 2 * quarter, "none"),
     ]
     assert [r.run for r in store.regimes(T0 + 9.5 * quarter, T0 + 99 * HOUR)] == ["own"]
+
+
+def test_newest_readings_in_memory_are_those_of_the_table_whatever_comes_in_whichever_order(url: str) -> None:
+    rng = np.random.default_rng(5)
+    table, memory = SqlStore(url), SqlStore(url, is_only_writer=True)
+    names = ["a", "b", "c", "never"]
+    try:
+        for turn in range(60):
+            rows = [
+                (str(rng.choice(names[:3])), int(T0.timestamp() * 1000) + 1000 * int(rng.integers(0, 40)), float(turn * 10 + i),
+                 str(rng.choice(["good", "late", "stuck", "out_of_range"])), turn)
+                for i in range(rng.integers(1, 6))
+            ]  # fmt: skip
+            memory.add_rows(rows)
+            if turn % 3:  # some are asked for only after much has come in
+                asked = names[: int(rng.integers(1, 5))]
+                for is_usable in (True, False):
+                    assert memory.last(asked, is_usable) == table.last(asked, is_usable)
+    finally:
+        table.close()
+        memory.close()
+
+
+def test_newest_reading_in_memory_is_one_that_was_committed(url: str) -> None:
+    store = SqlStore(url, is_only_writer=True)
+    try:
+        store.add_readings([reading("a", 0, 1.0)])
+        assert store.last(["a"])["a"].value == 1.0
+        with pytest.raises(RuntimeError), store.transaction():
+            store.add_readings([reading("a", 1, 2.0)])
+            assert store.last(["a"])["a"].value == 2.0  # its own transaction sees it
+            raise RuntimeError
+        assert store.last(["a"])["a"].value == 1.0
+    finally:
+        store.close()
+
+
+def test_reads_of_one_moment_see_nothing_that_comes_in_meanwhile(store: Store, url: str) -> None:
+    store.put("n", 1)
+    other = SqlStore(url)
+    try:
+        with store.moment():
+            assert store.get("n") == 1
+            other.put("n", 2)
+            assert store.get("n") == (1 if url.startswith("sqlite") else 2)  # PostgreSQL looks anew for each question
+        assert store.get("n") == 2
+    finally:
+        other.close()
