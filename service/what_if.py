@@ -124,6 +124,7 @@ def answer(
         UnknownNameError: a setting, or a base that there is not.
         OutsideBoundsError: a value that the guard would never let out.
         OutsideTrainingBoundsError: see `Predictor.predict`.
+        NoAnswerError: the predictor answered something that is not a number.
     """
     from optim.objectives import OBJECTIVES, UNITS
 
@@ -135,6 +136,8 @@ def answer(
     y_nto = ready.predictor.predict(outlook.scenarios(np.stack(list(named.values()))))
     if ready.situation.correct is not None:
         y_nto = ready.situation.correct(y_nto)
+    if not np.isfinite(y_nto).all():
+        raise NoAnswerError(reason="the metamodel answered something that is not a number.")
     figures = {name: measure(y_nto, outlook) for name, measure in OBJECTIVES.items()}
     hourly = _hourly(y_nto, outlook)
     weeks = {
@@ -374,7 +377,7 @@ class Answering:
             process.join(1.0)
             raise self._broken(f"the process that answers ended with exit code {process.exitcode}; the log says why.") from e
         if isinstance(said, NoAnswerError):
-            self._end()  # it could not even open what it answers with
+            self._end()  # it could not open what it answers with, or that is broken
         if isinstance(said, SetwiseError):
             raise said
         answered: Mapping[str, Any] = said

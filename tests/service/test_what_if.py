@@ -121,6 +121,13 @@ def test_question_of_a_plan_without_a_plan_is_refused(tmp_path) -> None:
     service.store.close()
 
 
+def test_metamodel_that_answers_no_number_is_an_error(service) -> None:
+    ready = prepare(service.store, service.building, open_rc(service.config), service.config, NOW)
+    broken = replace(ready, situation=replace(ready.situation, correct=lambda y_nto: y_nto * np.nan))
+    with pytest.raises(NoAnswerError, match="not a number"):
+        answer(broken, service.store, service.building, service.config, NOW, Question("own"))
+
+
 # -- the child
 
 
