@@ -25,6 +25,7 @@ from proof.broker import find_mosquitto, free_port
 
 ELSEWHERE = {
     "docs/api.md": "tests/service/test_api_page.py",
+    "docs/connect.md": "tests/service/test_connect.py",
     "docs/bridges.md": "tests/deploy/test_bridge.py",
     "docs/operate.md": "tests/service/test_operate_page.py",
     "docs/savings.md": "tests/service/test_savings.py",
