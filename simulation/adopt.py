@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from building.description import Building, Follows, Site, Zone, load_building, parse_strict
-from building.errors import AlreadyAdoptedError
+from building.errors import AlreadyAdoptedError, BadDescriptionError
 from building.plan import DEADBAND_K
 from building.timeline import DAY_TYPES
 from simulation import knobs
@@ -161,6 +161,9 @@ def adopt(
     """
     if (folder / "building.toml").exists():
         raise AlreadyAdoptedError(folder=folder)
+    if folder.name != (name := identifier(folder.name)):
+        reason = f"the folder is the building's name, in topics and columns: a-z, 0-9 and _ only. Call it '{name}'."
+        raise BadDescriptionError(file=folder, reason=reason)
     steps = iter(range(1, 7))
     epw = read_epw(weather)
     place = {"latitude": epw.latitude, "longitude": epw.longitude, "weather": weather.name}
@@ -177,6 +180,11 @@ def adopt(
     progress(next(steps), 6, "read and checked")
     draft.zones = zones(epjson, str(weather), [z for t in heads for z in t.zones])
     _per_area(draft)
+    for o in epjson.get("Site:GroundTemperature:BuildingSurface", {}).values():
+        months = [v for v in o.values() if isinstance(v, int | float)]
+        if months and max(months) > min(months):
+            said = f"held at {sum(months) / len(months):.1f} degC all year (the model: {min(months):.1f} .. {max(months):.1f})"
+            draft.note("guessed", "ground temperature", f"{said}; no input tells the month")
     draft.loops = air_loops(epjson)
     progress(next(steps), 6, "sized by the engine")
     draft.profiles = week_profiles(epjson, str(weather))
@@ -191,7 +199,6 @@ def adopt(
     _the_rest(draft)
     progress(next(steps), 6, "schedules parted")
 
-    name = identifier(folder.name)
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -240,7 +240,8 @@ def _size(base: Epjson, epw: Path) -> Epjson:
                     elif (object_type, field) in UNSIZED:
                         fields[field] = UNSIZED[(object_type, field)]
                     elif value.lower() == "autosize":
-                        raise FailedRunError(reason=f"no size found for {object_type} '{name}' {field}", engine="(sizing report)")
+                        reason = f"no size found for {object_type} '{name}' {field}; give it a number in the model"
+                        raise FailedRunError(reason=reason, engine="nothing of it in its sizing report")
     for object_type in [t for t in sized if t.startswith(("Sizing:", "SizingPeriod:", "DesignSpecification:OutdoorAir"))]:
         del sized[object_type]
     control = next(iter(sized["SimulationControl"].values()))

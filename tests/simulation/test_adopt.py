@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 pytest.importorskip("pyenergyplus", reason="EnergyPlus comes with the extra 'simulate'")
@@ -25,8 +27,12 @@ from service.points import load_points
 from setwise import main
 from simulation.adopt import Adoption, _fitted, adopt
 from simulation.airloops import air_loops
-from simulation.epjson import Epjson, check_epjson, load_epjson
+from simulation.audit import base_run
+from simulation.energyplus import SPIN_UP_H, _run_period, simulate
+from simulation.engine import run_engine
+from simulation.epjson import Epjson, check_epjson, hard_sized, load_epjson
 from simulation.epw import find_weather, read_epw
+from simulation.outputs import read_eso
 from simulation.place import guess_time_zone, similar_climates
 from simulation.sampling import draw_run, load_evaluation
 from simulation.survey import check_plant, identifier, thermostats
@@ -189,6 +195,34 @@ def test_adopting_the_office_finds_what_was_written_by_hand(tmp_path: Path, weat
         np.testing.assert_allclose(column, theirs.values[:, :, theirs.columns.index(name)], atol=0.05, err_msg=name)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("day", ["2018-01-15", "2018-07-09"])
+def test_the_adopted_shop_uses_what_the_model_uses_by_its_own_schedules(shop: Adoption, tmp_path: Path, day: str) -> None:
+    """The model alone, with its own schedules and the ground held as setwise holds it, against the adopted one."""
+    alone = hard_sized("standalone_retail", "usa_il_chicago")
+    ground = next(iter(alone["Site:GroundTemperature:BuildingSurface"].values()))
+    ground.update(dict.fromkeys(ground, sum(ground.values()) / len(ground)))
+    next(iter(alone["Timestep"].values()))["number_of_timesteps_per_hour"] = 4
+    run = base_run(shop.building, day, hours=168)
+    # The model's clock knows no daylight saving; nor shall ours here.
+    run = replace(run, series=shop.building.own_schedule().unroll(pd.DatetimeIndex(run.series.index), "Etc/GMT+6"))
+    alone["RunPeriod"] = {"run": _run_period(pd.DatetimeIndex(run.series.index), -6)}
+    meters = {"heat": "HeatingCoils:EnergyTransfer", "cold": "CoolingCoils:EnergyTransfer", "electricity": "Electricity:Facility"}
+    alone["Output:Meter"] = {k: {"key_name": m, "reporting_frequency": "Hourly"} for k, m in meters.items()}
+    (tmp_path / "in.epJSON").write_text(json.dumps(alone))
+    run_engine(["-w", str(find_weather("usa_il_chicago")), "-d", str(tmp_path), str(tmp_path / "in.epJSON")], tmp_path)
+    series = read_eso(tmp_path / "eplusout.eso")
+    by_itself = {k: series["METER", m][SPIN_UP_H:].sum() / 3600 for k, m in meters.items()}
+    frame = simulate(shop.building, run).iloc[SPIN_UP_H:]
+    adopted = {
+        "heat": (frame["gas_coil_heat"] + frame["electric_reheat_heat"]).sum(),
+        "cold": frame["coil_cooling"].sum(),
+        "electricity": frame["facility_electricity"].sum(),
+    }
+    for use, wh in by_itself.items():
+        assert adopted[use] == pytest.approx(wh, rel=0.03, abs=2e4), use
+
+
 # ------------------------------------------------------------------------------------------------------------- its points
 
 
@@ -271,6 +305,11 @@ def test_a_weather_file_with_a_missing_row_is_refused_by_its_row(tmp_path: Path,
 def test_a_folder_that_holds_a_building_is_never_overwritten(shop: Adoption, weather: Path) -> None:
     with pytest.raises(AlreadyAdoptedError, match="corrected by hand"):
         adopt(Path(ref_models["standalone_retail"]), weather, shop.building.folder)
+
+
+def test_a_folder_that_cannot_be_a_name_is_refused_with_one_that_can(tmp_path: Path, weather: Path) -> None:
+    with pytest.raises(BadDescriptionError, match="Call it 'my_shop'"):
+        adopt(tmp_path / "never_read.idf", weather, tmp_path / "My Shop")
 
 
 def test_a_time_zone_nobody_knows_is_refused_before_any_engine_starts(tmp_path: Path, weather: Path) -> None:
