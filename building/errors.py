@@ -170,7 +170,10 @@ class FailedRunError(SimulationError):
 
 
 class DeadKnobError(SimulationError):
-    sentence = "{n_dead} knobs move no output: {dead}. Their place in the model is not what the knob table says."
+    sentence = (
+        "{n_dead} knobs move no output: {dead}. Take them out of building.toml and evaluation.toml: calibration cannot find "
+        "them, and the search would play with them. If one should act, its place in the model is not what the knob table says."
+    )
 
 
 class BadDatasetError(SetwiseError):
