@@ -155,7 +155,7 @@ def evaluate(
     predictor = OnnxPredictor(loaded)
     building = load_building(loaded.building)
     if not (building.folder / "evaluation.toml").exists():
-        reason = "there is no such file, and fresh runs are drawn from it. 'setwise adopt' writes one; that of medium_office is another."
+        reason = "there is no such file, and fresh runs are drawn from it. 'setwise adopt' writes one."
         raise BadDescriptionError(file=building.folder / "evaluation.toml", reason=reason)
     load_evaluation(building)  # a bad one is refused before any worker starts
     sets = {"judged": Campaign(loaded.building, runs, 1, 10_000 + seed, held_out=True, climates=climates)}
