@@ -1,13 +1,27 @@
 // Charts. Time series are drawn by uPlot (lib/uplot.js, fetched by hatch_build.py); the front, whose points are controls, is SVG.
 // Whoever cannot see a chart can open its values as a table, or walk through them with the arrow keys.
 
-import { clock, element, legend, number, put, shape, unitName } from "./dom.js";
+import { element, formatter, number, put, shape, unitName } from "./dom.js";
 
 const live = new Set();
-const colour = (kind) => getComputedStyle(document.documentElement).getPropertyValue(`--${kind}`).trim() || "#888";
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => live.forEach((u) => u.redraw()));
+const colours = new Map(); // asked at every stroke, so looked up once per taste
+const colour = (kind) => {
+  if (!colours.has(kind)) colours.set(kind, getComputedStyle(document.documentElement).getPropertyValue(`--${kind}`).trim() || "#888");
+  return colours.get(kind);
+};
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  colours.clear();
+  live.forEach((u) => u.redraw());
+});
 
-const inZone = (seconds, parts) => new Date(seconds * 1000).toLocaleString("en-GB", { timeZone: clock.zone, ...parts });
+const inZone = (seconds, parts) => formatter(parts).format(seconds * 1000);
+const WALL = { year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric", second: "numeric", hourCycle: "h23" };
+
+// The wall clock of the building's zone as the fields of a Date: what uPlot asks where days and hours begin.
+function wallClock(seconds) {
+  const at = Object.fromEntries(formatter(WALL).formatToParts(seconds * 1000).map((p) => [p.type, Number(p.value)]));
+  return new Date(at.year, at.month - 1, at.day, at.hour, at.minute, at.second);
+}
 const fullTime = (seconds) => inZone(seconds, { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
 function tickNames(u, splits, _axis, _space, incr) {
@@ -95,7 +109,7 @@ export function timeChart(host, spec) {
     padding: [8, 10, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: !spec.onDrag, y: false }, points: { size: 7 } },
-    tzDate: (s) => window.uPlot.tzDate(new Date(s * 1000), clock.zone),
+    tzDate: wallClock,
     scales: { y: { range: (_u, low, high) => room(low, high, spec.includeZero) } },
     axes: [{ ...axis, values: tickNames, space: 58, size: 26, gap: 3 }, { ...axis, size: 46, values: (_u, splits) => splits.map((v) => number(v, 4)) }],
     series,
@@ -285,5 +299,3 @@ export function scatter(host, { title, points, xName, yName, selected, onSelect 
   put(host, svg);
   return { focus: (key) => dots.get(key)?.focus() };
 }
-
-export { legend };

@@ -33,11 +33,22 @@ export function part(node, draw) {
   };
 }
 
+// Making a formatter takes longer than drawing a row, so each is made once.
+const numerals = Array.from({ length: 6 }, (_, places) => new Intl.NumberFormat("en", { maximumFractionDigits: places }));
+const formats = new Map();
+
+// An instant (ms) in the building's time zone, in the parts asked for.
+export function formatter(parts) {
+  const key = JSON.stringify([clock.zone, parts]);
+  if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat("en-GB", { timeZone: clock.zone, ...parts }));
+  return formats.get(key);
+}
+
 export function number(value, digits = 3) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
   const places = size === 0 ? 0 : Math.max(0, digits - 1 - Math.floor(Math.log10(size)));
-  return value.toLocaleString("en", { maximumFractionDigits: Math.min(places, 5) });
+  return numerals[Math.min(places, 5)].format(value);
 }
 
 export const share = (value) => (Number.isFinite(value) ? `${(value * 100).toFixed(1)} %` : "–");
@@ -47,7 +58,7 @@ export const capital = (text) => (text ? text[0].toUpperCase() + text.slice(1) :
 export const sentence = (text) => (text ? `${capital(text)}${/[.!?]$/.test(text) ? "" : "."}` : "");
 
 export const clock = { zone: "UTC" };
-const said = (text, parts) => (text ? new Date(text).toLocaleString("en-GB", { timeZone: clock.zone, ...parts }) : "–");
+const said = (text, parts) => (text ? formatter(parts).format(new Date(text)) : "–");
 export const when = (text) => said(text, { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 export const timeOf = (text) => said(text, { hour: "2-digit", minute: "2-digit" });
 export const dayOf = (text) => said(text, { weekday: "short", day: "numeric" });

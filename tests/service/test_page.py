@@ -286,7 +286,7 @@ def test_slider_and_drag_change_the_week_and_a_figure_answers(page) -> None:
     page.until(lambda: energy() != same, "its figures")
     assert float(energy().replace(",", "")) < float(same.replace(",", ""))
     page.drag(".plot .u-over.draggable", -30)
-    page.until(lambda: "-1 K" not in page.text(".amount"), "the slider to follow the line")
+    page.until(lambda: "−1 K" not in page.text(".amount"), "the slider to follow the line")
     page.button("Start again").click()
     page.until(lambda: energy() == same, "the first week again")
 

@@ -1,7 +1,7 @@
 // Fit: measured against predicted, the verdict of the calibration, its parameters with their spread, and what the data do not say.
 
 import { timeChart } from "../charts.js";
-import { capital, card, element, field, figure, legend, ms, number, option, part, put, quiet, scaled, scaledAll, sentence, share, table, unitName, when, words } from "../dom.js";
+import { capital, card, element, field, ms, number, option, part, put, quiet, scaled, scaledAll, sentence, share, table, unitName, when, words } from "../dom.js";
 
 export const title = "Fit";
 export const asks = { calibration: "/v1/calibration", points: "/v1/points" };

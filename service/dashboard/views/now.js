@@ -1,7 +1,7 @@
 // Now: zones against the comfort band, CO2, power, setpoints and who decides them, data quality, the parts of the service.
 
 import { timeChart } from "../charts.js";
-import { age, capital, card, element, figure, legend, ms, number, part, put, quiet, scaled, scaledAll, sentence, share, table, timeOf, unitName, when, words } from "../dom.js";
+import { age, capital, card, element, figure, legend, ms, number, part, put, quiet, scaled, scaledAll, sentence, table, timeOf, unitName, when, words } from "../dom.js";
 
 export const title = "Now";
 export const asks = { setpoints: "/v1/setpoints", zones: "/v1/zones", points: "/v1/points" };

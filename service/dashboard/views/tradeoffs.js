@@ -1,7 +1,7 @@
 // Trade-offs: the plans that no other plan beats, energy against comfort against air; choose a point and see its plan.
 
 import { scatter, settingsCharts } from "../charts.js";
-import { card, element, field, figure, legend, number, objective, option, part, put, quiet, share, table, when, words } from "../dom.js";
+import { card, element, field, figure, legend, number, objective, option, part, put, quiet, share, table, when } from "../dom.js";
 
 export const title = "Trade-offs";
 export const asks = { front: "/v1/front" };

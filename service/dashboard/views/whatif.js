@@ -1,7 +1,7 @@
 // What if: change settings of the coming week and see what the metamodel expects of it, beside the own schedule and the plan.
 
 import { settingsCharts, stretches, timeChart } from "../charts.js";
-import { capital, card, element, field, ms, number, objective, option, part, put, quiet, scaled, scaledAll, sentence, share, table, unitName, unscaled, when, words } from "../dom.js";
+import { capital, card, element, field, formatter, ms, number, objective, option, part, put, quiet, scaled, scaledAll, sentence, share, table, unitName, unscaled, when, words } from "../dom.js";
 
 export const title = "What if";
 export const asks = { setpoints: "/v1/setpoints", plan: "/v1/plan" };
@@ -52,7 +52,7 @@ export function build(root, page) {
   function shown() {
     const s = chosen();
     const sign = kind.value === "by" && Number(slider.value) > 0 ? "+" : "";
-    amount.textContent = s ? `${sign}${number(Number(slider.value))} ${s.unit === "degC" && kind.value === "by" ? "K" : unitName(s.unit)}` : "";
+    amount.textContent = s ? `${sign}${number(Number(slider.value)).replace("-", "−")} ${s.unit === "degC" && kind.value === "by" ? "K" : unitName(s.unit)}` : "";
     slider.setAttribute("aria-valuetext", amount.textContent);
   }
 
@@ -79,7 +79,7 @@ export function build(root, page) {
   function stretchesOf(change) {
     if (change.days === "all" && change.from === 0 && change.to === 24) return [{ setting: change.setting, [change.kind]: change.amount }];
     const stamps = answer ? answer.stamps.map(ms) : Array.from({ length: 168 }, (_, h) => Math.floor(page.now() / HOUR_MS) * HOUR_MS + h * HOUR_MS);
-    const local = new Intl.DateTimeFormat("en-GB", { timeZone: page.status.time_zone, weekday: "short", hour: "2-digit", hourCycle: "h23" });
+    const local = formatter({ weekday: "short", hour: "2-digit", hourCycle: "h23" });
     const isIn = (t) => {
       const parts = Object.fromEntries(local.formatToParts(t).map((p) => [p.type, p.value]));
       const day = parts.weekday, hour = Number(parts.hour), isFree = day === "Sat" || day === "Sun";
