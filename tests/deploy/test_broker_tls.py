@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
 
 import paho.mqtt.client as paho
 import pytest
@@ -19,7 +20,7 @@ from served import ROOT, Served, until
 
 from proof.broker import find_mosquitto, free_port
 
-pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
+pytestmark = pytest.mark.skipif(find_mosquitto() is None or which("openssl") is None, reason="needs mosquitto and openssl")
 
 
 @dataclass
