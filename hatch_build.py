@@ -16,7 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface as Hook
+except ModuleNotFoundError:  # run by hand, where nothing is built
+    Hook = object
 
 ROOT = Path(__file__).resolve().parent
 LIBRARY = ROOT / "service" / "dashboard" / "lib"
@@ -24,7 +27,7 @@ FILES = {"dist/uPlot.iife.min.js": "uplot.js", "dist/uPlot.min.css": "uplot.css"
 WANTED: str = json.loads((ROOT / "package.json").read_text(encoding="utf-8"))["dependencies"]["uplot"]
 
 
-class ChartLibrary(BuildHookInterface[Any]):
+class ChartLibrary(Hook):
     """Puts the library into service/dashboard/lib before the files of a wheel are gathered."""
 
     def dependencies(self) -> list[str]:
