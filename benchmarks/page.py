@@ -110,10 +110,7 @@ def _keep_pictures(browser: Any, folder: Path) -> None:
 
 def _serve(folder: Path, line: Connection) -> None:
     """Body of the server's process: a furnished office, until told to end."""
-    import threading
-
-    import uvicorn
-    from sites import OFFICE_NOW, furnish, office_config
+    from sites import OFFICE_NOW, furnish, office_config, web
 
     from service.access import make_token
     from service.api import create_api
@@ -123,14 +120,10 @@ def _serve(folder: Path, line: Connection) -> None:
 
     service = Service(office_config(folder, publish__mode="advise"), TurnedClock(OFFICE_NOW))
     furnish(service.store, service.config, n_plans=60, generations=25)
-    server = uvicorn.Server(uvicorn.Config(create_api(service.sources()), port=0, log_config=None))
-    threading.Thread(target=server.run, daemon=True).start()
-    while not server.started:
-        time.sleep(0.05)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    line.send((f"http://127.0.0.1:{port}", make_token(service.config.api.token_file, "operator")))
-    while line.recv() != "end":
-        line.send(resident_mb(service.answering.pid) if service.answering.pid else 0.0)
+    with web(create_api(service.sources())) as url:
+        line.send((url, make_token(service.config.api.token_file, "operator")))
+        while line.recv() != "end":
+            line.send(resident_mb(service.answering.pid) if service.answering.pid else 0.0)
     service.answering.stop()
     service.store.close()
 

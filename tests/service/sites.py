@@ -3,6 +3,10 @@ office whole: measured in EnergyPlus (examples/measured.csv), calibrated and pla
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +22,8 @@ from service.store import Reading, Store
 from simulation.rc import RcPredictor
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from calibration.search import Budget
 
 NOW = pd.Timestamp("2026-02-02T15:10Z")  # Monday, 09:10 in Chicago
@@ -153,3 +159,18 @@ def furnish(store: Store, config: Config, budget: Budget | None = QUICK, n_plans
     operations.enter_calibration(store, store.start_job("calibration", OFFICE_NOW), fitted, OFFICE_NOW)
     planned = operations.replan(store, building, predictor, config, OFFICE_NOW - pd.Timedelta(hours=7), n_plans, generations)
     operations.enter_plan(store, store.start_job("plan", OFFICE_NOW), planned, OFFICE_NOW)
+
+
+@contextmanager
+def web(api: FastAPI) -> Iterator[str]:
+    """Serve an API on a free port of this process; yields its address."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(api, port=0, log_config=None))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import threading
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
-from sites import NOW, fill, lived, open_rc, two_node_config
+from sites import NOW, fill, lived, open_rc, two_node_config, web
 
 from building.errors import ApiError
 from service import operations
@@ -42,14 +39,8 @@ def token(service) -> str:
 
 @pytest.fixture(scope="module")
 def url(service):
-    server = uvicorn.Server(uvicorn.Config(create_api(service.sources()), port=0, log_config=None))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
+    with web(create_api(service.sources())) as url:
+        yield url
 
 
 @pytest.mark.parametrize("asset", ASSETS, ids=lambda p: p.name)

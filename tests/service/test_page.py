@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import uvicorn
 from browser import CHROMIUM, DRIVER, Browser
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
-from sites import NOW, OFFICE_NOW, ROOT, furnish, office_config, open_rc, two_node_config
+from sites import NOW, OFFICE_NOW, ROOT, furnish, office_config, open_rc, two_node_config, web
 
 from building.errors import BadReadingError
 from service.access import make_token
@@ -34,14 +31,8 @@ pytestmark = [
 
 
 def served(service: Service):
-    server = uvicorn.Server(uvicorn.Config(create_api(service.sources()), port=0, log_config=None))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
+    with web(create_api(service.sources())) as url:
+        yield url
     service.answering.stop()
     service.store.close()
 
