@@ -40,7 +40,7 @@ def collect(config: Config, file: Path) -> list[str]:
         ),
         "store.json": _or_why(lambda: _store(config)),
     }
-    secrets = [s for s in (config.mqtt.password, config.store.url) if s is not None]
+    secrets = [s for s in (config.mqtt.password, config.store.url, config.weather.url) if s is not None and s.get_secret_value()]
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as out:
         for name, data in parts.items():
             text = json.dumps(data, indent=1, default=str)

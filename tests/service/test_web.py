@@ -229,7 +229,8 @@ def test_secret_comes_from_a_file_and_does_not_show(tmp_path) -> None:
 
 def test_diagnostics_hold_what_helps_and_no_secret(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("SETWISE_MQTT__PASSWORD", PASSWORD)
-    config = two_node_config(tmp_path, mqtt__password=PASSWORD, mqtt__username="gw")
+    weather = "https://weather.example/?apikey=0123456789abcdef"
+    config = two_node_config(tmp_path, mqtt__password=PASSWORD, mqtt__username="gw", weather__url=weather)
     record, token = create_token(config.api.token_file, "anna", "admin")
     service = Service(config, TurnedClock(NOW), open_rc)
     service.store.close()
@@ -238,6 +239,6 @@ def test_diagnostics_hold_what_helps_and_no_secret(tmp_path, monkeypatch) -> Non
     with zipfile.ZipFile(io.BytesIO((tmp_path / "out.zip").read_bytes())) as z:
         whole = "\n".join(z.read(n).decode() for n in z.namelist())
     assert "anna" in whole and "SETWISE_MQTT__PASSWORD" in whole and '"readings": 0' in whole
-    for secret in (PASSWORD, token, record.hash, config.store.url.get_secret_value()):
+    for secret in (PASSWORD, token, record.hash, config.store.url.get_secret_value(), "0123456789abcdef"):
         assert secret not in whole
     logging.getLogger().debug("done")
