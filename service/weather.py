@@ -71,11 +71,11 @@ def read_open_meteo(source: str, payload: bytes, variables: Signature) -> pd.Dat
             return None
         told = str(units.get(name, ""))
         try:
-            values = np.array([math.nan if v is None else float(v) for v in hourly[name]])
+            values = np.array([math.nan if v is None else _number(v) for v in hourly[name]])
             return pd.Series(quantity.from_unit(values, UNITS.get(told, told)), index=index)
         except UnknownUnitError as e:
             raise BadReadingError(reason="unit", topic=source, detail=f"{name}: {e}") from e
-        except (ValueError, TypeError) as e:
+        except (ValueError, TypeError, OverflowError) as e:
             raise BadReadingError(reason="not_a_number", topic=source, detail=f"{name}: {e}") from e
 
     found = {name: column(*of) for name, of in INSTANTS.items()}
@@ -97,6 +97,12 @@ def read_open_meteo(source: str, payload: bytes, variables: Signature) -> pd.Dat
     return frame
 
 
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{str(value)[:40]!r} is no number")
+    return float(value)
+
+
 def _instants(stamps: list[Any], offset_s: float) -> pd.DatetimeIndex:
     is_epoch = all(isinstance(s, int) and not isinstance(s, bool) for s in stamps)
     index = pd.DatetimeIndex(pd.to_datetime(stamps, unit="s" if is_epoch else None, format=None if is_epoch else "ISO8601"))
@@ -104,7 +110,10 @@ def _instants(stamps: list[Any], offset_s: float) -> pd.DatetimeIndex:
         raise ValueError("its stamps carry a zone")
     if len(index) < 2 or not (index[1:] - index[:-1] == HOUR).all():
         raise ValueError("its stamps are not whole hours one after the other")
-    return (index if is_epoch else index - pd.Timedelta(seconds=offset_s)).tz_localize("UTC").as_unit("ns")
+    utc = (index if is_epoch else index - pd.Timedelta(seconds=offset_s)).tz_localize("UTC").as_unit("ns")
+    if not (utc == utc.floor("h")).all():
+        raise ValueError("its stamps are no whole hours in UTC; ask for timezone=GMT")
+    return utc
 
 
 def _humidity(found: Mapping[str, pd.Series | None], humidity: pd.Series | None, dew_point: pd.Series | None) -> pd.Series | None:

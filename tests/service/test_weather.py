@@ -91,6 +91,12 @@ def test_dew_point_stands_in_for_humidity_and_what_is_not_there_is_left_out(offi
         (lambda a: a["hourly_units"].pop("temperature_2m"), "unit"),
         (lambda a: a["hourly"].update(temperature_2m=["warm"] * 49), "not_a_number"),
         (lambda a: a["hourly"].update(temperature_2m=[1.0]), "not_a_number"),
+        (lambda a: a["hourly"].update(temperature_2m=["4.5"] * 49), "not_a_number"),
+        (lambda a: a["hourly"].update(temperature_2m=[True] * 49), "not_a_number"),
+        (lambda a: a["hourly"].update(temperature_2m=[10**400] * 49), "not_a_number"),
+        (lambda a: a.update(utc_offset_seconds=19_800), "malformed_json"),  # half an hour off: no whole hours in UTC
+        (lambda a: a.update(utc_offset_seconds=1e300), "malformed_json"),
+        (lambda a: a["hourly"].update(time=[10**17, 10**17 + 3600]), "malformed_json"),
         (lambda a: a["hourly"].update(temperature_2m=[400.0] * 49), "out_of_range"),
         (lambda a: a["hourly"].update(temperature_2m=[None] * 49), "missing_path"),
         (lambda a: a.update(hourly={"time": a["hourly"]["time"]}), "missing_path"),
