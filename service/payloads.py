@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
+from string import whitespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -112,7 +113,7 @@ def number_in(given: Any, is_share: bool) -> float | None:
     if isinstance(given, bool):
         return float(given) if is_share else None
     if isinstance(given, str):
-        text = given.strip()
+        text = given.strip(whitespace)  # str.strip() alone takes control characters away as well
         if is_share and text.lower() in _TRUTH:
             return _TRUTH[text.lower()]
         if not _NUMBER.fullmatch(text):

@@ -47,7 +47,7 @@ def test_common_values_stand_beside_every_item() -> None:
         (21, False, 21.0), (" 21.5 ", False, 21.5), ("-1e3", False, -1000.0), ("+.5", False, 0.5), ("5.", False, 5.0),
         ("on", True, 1.0), ("Off", True, 0.0), (True, True, 1.0), ("on", False, None), (True, False, None), ("1_0", False, None),
         ("1,0", False, None), ("0x1", False, None), ("inf", False, None), ("nan", False, None), ("", False, None),
-        ("٣", False, None), ("1e999", False, None),
+        ("٣", False, None), ("1e999", False, None), ("\x1c0", False, None),
         (10**400, False, None), (None, True, None), ([1], False, None), (math.nan, False, None),
     ],
 )  # fmt: skip
