@@ -389,9 +389,10 @@ def read_forecast(
             detail = f"{name} = {worst:g}, wanted {v.low:g} .. {v.high:g} {v.quantity.unit}"
             raise BadReadingError(reason="out_of_range", topic=topic, detail=detail)
     try:
-        index = pd.date_range(start, periods=sizes.pop(), freq=pd.Timedelta(minutes=step_min))
+        index = pd.date_range(start.as_unit("ns"), periods=sizes.pop(), freq=pd.Timedelta(minutes=step_min))
+        issued = issued.as_unit("ns")
     except (ValueError, OverflowError) as e:
-        raise BadReadingError(reason="bad_time", topic=topic, detail=f"it starts at {start}: {e}") from e
+        raise BadReadingError(reason="bad_time", topic=topic, detail=f"issued {issued}, it starts at {start}: {e}") from e
     clipped = {name: np.clip(values, variables[name].low, variables[name].high) for name, values in series.items()}
     return pd.DataFrame(clipped, index=index).resample("60min").mean(), issued
 
@@ -559,7 +560,7 @@ def _echoed(source: Source, quantity: Quantity, topic: str, payload: bytes) -> f
 
 
 def _utc(text: Any) -> pd.Timestamp:
-    return pd.Timestamp(payloads.instant_ms(text, "iso", "UTC"), unit="ms", tz="UTC").as_unit("ns")
+    return pd.Timestamp(payloads.instant_ms(text, "iso", "UTC"), unit="ms", tz="UTC")
 
 
 def _forecast_numbers(given: Any) -> list[float]:
