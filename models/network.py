@@ -8,7 +8,7 @@ s numbers of state.
 
 One layer adds to the residual stream
     1. attention: each hour looks at its own block up to itself and at the whole block before (12 to 23 hours back), with a
-       learned bias per head and lag instead of positions. A hour's share is the sigmoid of its score, by itself, as in
+       learned bias per head and lag instead of positions. An hour's share is the sigmoid of its score, by itself, as in
        Ramapuram et al. (arXiv 2409.04431), so that a head may also add hours up, where a softmax can only average them;
     2. memory: leaky integrators, s_t = a_t s_{t-1} + (1 - a_t) u_t, whose decay a_t the layer chooses hour by hour around a time
        constant between `tau_h`: the slow state of walls and air that a window of attention forgets. The recurrence is unrolled
@@ -41,7 +41,7 @@ from building.variables import Signature
 
 FAR = -1e4  # added to a score or a log decay that must not count; exp() and sigmoid() of it are exactly 0 in float32
 LONGEST_EXPONENT = 80.0  # exp() of plus and minus this is a float32
-LEAST_LOGGED = 1e-6
+LEAST_LOGGED = 1e-6  # what is smaller counts as this before its logarithm is taken
 LOG_RATIO = 8.0  # an input whose bounds are positive and this far apart is fed as its logarithm
 
 

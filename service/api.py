@@ -1027,41 +1027,28 @@ def create_api(sources: Sources) -> FastAPI:
             raise NotYetError(f"there is no job {job}.", "Take a number from /v1/jobs.")
         return _job(found)
 
+    def start_job(by: Acting, action: str, target: str, kind: str) -> Response:
+        return act(by, action, target, {}, lambda: Accepted(job=sources.ask(kind), kind=kind), 202)
+
     @api.post("/v1/calibrations", status_code=202, response_model=Accepted, **open_to("operator", "work", _OVERLAP))
     def calibrate(by: ByOperator) -> Response:
         """Calibrate now, on what was measured."""
-
-        def work() -> Accepted:
-            return Accepted(job=sources.ask("calibration"), kind="calibration")
-
-        return act(by, "calibrate", "calibration", {}, work, 202)
+        return start_job(by, "calibrate", "calibration", "calibration")
 
     @api.post("/v1/plans", status_code=202, response_model=Accepted, **open_to("operator", "work", _OVERLAP))
     def search_plan(by: ByOperator) -> Response:
         """Search a plan for the coming days now."""
-
-        def work() -> Accepted:
-            return Accepted(job=sources.ask("plan"), kind="plan")
-
-        return act(by, "search", "plan", {}, work, 202)
+        return start_job(by, "search", "plan", "plan")
 
     @api.post("/v1/compactions", status_code=202, response_model=Accepted, **open_to("operator", "work", _OVERLAP))
     def compact(by: ByOperator) -> Response:
         """Compact and forget old readings now, as [store] says."""
-
-        def work() -> Accepted:
-            return Accepted(job=sources.ask("compaction"), kind="compaction")
-
-        return act(by, "compact", "store", {}, work, 202)
+        return start_job(by, "compact", "store", "compaction")
 
     @api.post("/v1/backups", status_code=202, response_model=Accepted, **open_to("operator", "work", _OVERLAP))
     def back_up(by: ByOperator) -> Response:
         """Make a backup now, in the folder that [store] names."""
-
-        def work() -> Accepted:
-            return Accepted(job=sources.ask("backup"), kind="backup")
-
-        return act(by, "back up", "store", {}, work, 202)
+        return start_job(by, "back up", "store", "backup")
 
     @api.get("/v1/savings", **open_to("viewer", "decisions"))
     def last_savings() -> SavingsAnswer:
@@ -1076,20 +1063,12 @@ def create_api(sources: Sources) -> FastAPI:
     @api.post("/v1/weather", status_code=202, response_model=Accepted, **open_to("operator", "work", _OVERLAP))
     def ask_weather(by: ByOperator) -> Response:
         """Ask the weather service that [weather] names now."""
-
-        def work() -> Accepted:
-            return Accepted(job=sources.ask("weather"), kind="weather")
-
-        return act(by, "ask", "weather", {}, work, 202)
+        return start_job(by, "ask", "weather", "weather")
 
     @api.post("/v1/savings", status_code=202, response_model=Accepted, **open_to("operator", "work", _OVERLAP))
     def report_savings(by: ByOperator) -> Response:
         """Make the savings report now."""
-
-        def work() -> Accepted:
-            return Accepted(job=sources.ask("savings"), kind="savings")
-
-        return act(by, "report", "savings", {}, work, 202)
+        return start_job(by, "report", "savings", "savings")
 
     @api.post("/v1/forecasts", status_code=201, response_model=ForecastKept, **open_to("operator", "work"))
     def add_forecast(body: ForecastIn, by: ByOperator) -> Response:
