@@ -75,7 +75,7 @@ class MqttLink:
         self.subscriptions = tuple(subscriptions)
         self.on_message = on_message
         self.on_connected: Callable[[], None] = lambda: None
-        """Called in paho's thread when connected and subscribed; must return at once."""
+        """Called in paho's thread when connected and subscribed, before anything can be sent; must return at once."""
         self.on_sent: Callable[[int], None] = lambda mid: None
         """Called in paho's thread, which holds its lock on outgoing messages, when the broker confirms that id."""
         self.n_connections = 0
@@ -194,9 +194,9 @@ class MqttLink:
             ready()
 
         def ready() -> None:
+            self.on_connected()  # first: what is sent on the new line must not be taken for a message of the former one
             self._connected.set()
             self._change_state("connected", "")
-            self.on_connected()
 
         def disconnected(_c: paho.Client, _u: Any, _f: paho.DisconnectFlags, code: ReasonCode, _p: Properties | None) -> None:
             nonlocal reason
