@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,48 +16,48 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.network import LEAST_LOGGED, Network, n_weights
+from models.network import LEAST_LOGGED, Layer, Network, n_weights, onto
 from models.runtime.bundle import CARD, GRAPH, MANIFEST, SCHEMA_VERSION, Bundle, load_bundle, sha256
 from models.runtime.session import INPUTS, OUTPUTS, open_graph, run_graph
+
+OPSET = 23
+"""Of the graph: the first with `RMSNormalization`. Needs onnxruntime 1.23, as pyproject.toml says."""
 
 
 class Deployed(nn.Module):
     """A network as a gateway runs it: from a state to a state, with the scaling of inputs and outputs inside the weights.
 
-    Inputs that are fed as logarithms have a column of weights of their own, so that no logarithm is taken of the others. The
-    answers are those of the network up to rounding; `graph_gap` measures it.
+    Inputs that are fed as logarithms have a column of weights of their own, so that no logarithm is taken of the others; outputs
+    that are squared have rows of their own. The answers are those of the network up to rounding; `graph_gap` measures it.
     """
 
     logged: Tensor
     entrance: Tensor
     entrance_bias: Tensor
-    exit: Tensor
-    exit_bias: Tensor
-    floor: Tensor
     straight: Tensor
+    straight_bias: Tensor
     squared: Tensor
-    offset: Tensor
+    squared_bias: Tensor
+    placed: Tensor
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self.network = network
-        s = network.scaling
+        self.network = centred(network)
+        s, embedding, head = self.network.scaling, self.network.embedding.inwards, self.network.head
         is_log = s.is_log
         # W ((x - mean) / std * gate) + bias, in double precision: means may be large beside their spread.
-        per_input = network.gate.double() / s.std.double()
-        weight = network.embedding.inwards.weight.double() * per_input
+        weight = embedding.weight.double() * (self.network.gate.double() / s.std.double())
         self.register_buffer("logged", is_log.nonzero().flatten())
         self.register_buffer("entrance", torch.cat([weight * ~is_log, weight[:, is_log]], dim=1).float())
-        self.register_buffer("entrance_bias", (network.embedding.inwards.bias.double() - weight @ s.mean.double()).float())
-        # offset + scale z, or offset + scale relu(z)**2 = offset + relu(sqrt(scale) z)**2.
-        per_output = torch.where(s.is_squared, s.scale.sqrt(), s.scale)
-        own = torch.where(s.is_squared, 0.0, s.offset)
-        self.register_buffer("exit", network.head.weight * per_output[:, None])
-        self.register_buffer("exit_bias", network.head.bias * per_output + own)
-        self.register_buffer("floor", torch.where(s.is_squared, 0.0, -torch.finfo(torch.float32).max))
-        self.register_buffer("straight", (~s.is_squared).float())
-        self.register_buffer("squared", s.is_squared.float())
-        self.register_buffer("offset", s.offset - own)
+        self.register_buffer("entrance_bias", (embedding.bias.double() - weight @ s.mean.double()).float())
+        # offset + scale z, or offset + scale relu(z)**2 = offset + relu(sqrt(scale) z)**2, each square put in its output's place.
+        scale = torch.where(s.is_squared, 0.0, s.scale)
+        self.register_buffer("straight", head.weight * scale[:, None])
+        self.register_buffer("straight_bias", head.bias * scale + s.offset)
+        root = s.scale[s.is_squared].sqrt()
+        self.register_buffer("squared", head.weight[s.is_squared] * root[:, None])
+        self.register_buffer("squared_bias", head.bias[s.is_squared] * root)
+        self.register_buffer("placed", torch.eye(len(s.is_squared))[:, s.is_squared])
 
     def enter(self, x_rc: Tensor) -> Tensor:
         """Embed hours in physical units: (r, c) -> (r, d)."""
@@ -66,9 +67,43 @@ class Deployed(nn.Module):
     def forward(self, x_btc: Tensor, state_bs: Tensor) -> tuple[Tensor, Tensor]:
         """(b, t, inputs), (b, s) -> (b, t, outputs), and the state left, (b, s); see `Network.run`."""
         stream, state_bs = self.network.run(x_btc, state_bs, self.enter)
-        z = torch.maximum(F.linear(stream, self.exit, self.exit_bias), self.floor)
-        y_ro = z * (self.straight + self.squared * z) + self.offset
-        return y_ro.reshape(x_btc.shape[0], -1, len(self.floor))[:, : x_btc.shape[1]], state_bs
+        y_ro = F.linear(stream, self.straight, self.straight_bias)
+        if len(self.squared):
+            y_ro = onto(y_ro, torch.square(F.relu(F.linear(stream, self.squared, self.squared_bias))), self.placed)
+        return y_ro.reshape(x_btc.shape[0], -1, len(self.straight))[:, : x_btc.shape[1]], state_bs
+
+
+def centred(network: Network) -> Network:
+    """Return the same network with root-mean-square norms, which ONNX Runtime computes in two thirds of the time.
+
+    All that is written to the residual stream is written less its mean over the stream, so that the stream has none, and a layer
+    norm without its bias is a root-mean-square norm; the bias goes through the weights that read the norm into theirs.
+    """
+    network = deepcopy(network)
+    layers = [layer for layer in network.layers if isinstance(layer, Layer)]
+
+    def without_mean(written: Tensor) -> None:
+        written.sub_(written.mean(dim=0))
+
+    def rms(norm: nn.Module, reader: nn.Linear) -> nn.RMSNorm:
+        assert isinstance(norm, nn.LayerNorm)  # for the type checker
+        reader.bias += reader.weight @ norm.bias
+        replaced = nn.RMSNorm(norm.normalized_shape, eps=norm.eps)
+        replaced.weight.copy_(norm.weight)
+        return replaced
+
+    with torch.no_grad():
+        embedding, d = network.embedding, network.config.d_model
+        without_mean(embedding.inwards.weight[:d])
+        without_mean(embedding.inwards.bias[:d])
+        without_mean(embedding.outwards.weight)
+        for layer in layers:
+            without_mean(layer.mixing.outwards.weight)
+            without_mean(layer.ffn.outwards.weight)
+            layer.norm_mixing = rms(layer.norm_mixing, layer.mixing.inwards)
+            layer.norm_ffn = rms(layer.norm_ffn, layer.ffn.inwards)
+        network.norm = rms(network.norm, network.head)
+    return network
 
 
 def export_graph(network: Network, path: Path) -> None:
@@ -85,6 +120,7 @@ def export_graph(network: Network, path: Path) -> None:
             Deployed(network),
             (example, network.no_past(len(example))),
             dynamo=True,
+            opset_version=OPSET,
             dynamic_shapes=({0: any_batch, 1: torch.export.Dim.DYNAMIC}, {0: any_batch}),
             input_names=list(INPUTS),
             output_names=list(OUTPUTS),

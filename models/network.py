@@ -61,10 +61,10 @@ class NetworkConfig:
         n_products: learned products of two inputs that join the embedding.
     """
 
-    d_model: int = 64
-    n_heads: tuple[int, ...] = (4, 4)
-    n_ffn: tuple[int, ...] = (192, 192)
-    head_width: int = 8
+    d_model: int = 96
+    n_heads: tuple[int, ...] = (3, 3)
+    n_ffn: tuple[int, ...] = (240, 240)
+    head_width: int = 12
     n_memories: int = 4
     memory_width: int = 8
     tau_h: tuple[float, float] = (2.0, 150.0)
@@ -144,6 +144,11 @@ class Scaling(nn.Module):
         return self.offset + self.scale * torch.where(self.is_squared, torch.square(F.relu(z_bto)), z_bto)
 
 
+def onto(stream_rd: Tensor, branch_rk: Tensor, weight_dk: Tensor) -> Tensor:
+    """Return stream + branch @ weight.T, the branch added to the residual stream: one product that starts from it, no sum after."""
+    return torch.addmm(stream_rd, branch_rk, weight_dk.t())
+
+
 class Embedding(nn.Module):
     """Linear embedding of the inputs plus learned products of two mixtures of them (flow times temperature difference, ...)."""
 
@@ -161,7 +166,7 @@ class Embedding(nn.Module):
         """What `inwards` gave, (r, d + 2 p) -> (r, d)."""
         p = self.n_products
         linear, one, other = torch.split(inwards, [self.outwards.out_features, p, p], dim=-1)
-        return torch.as_tensor(linear + self.outwards(one * other))
+        return onto(linear, one * other, self.outwards.weight)
 
 
 class Mixing(nn.Module):
@@ -182,7 +187,7 @@ class Mixing(nn.Module):
         self.remembered = c.n_memories * c.memory_width
         self.least_decay = math.exp(-LONGEST_EXPONENT / c.block_h)
         self.inwards = nn.Linear(c.d_model, 3 * self.attended + self.remembered + c.n_memories)
-        self.outwards = nn.Linear(self.attended + self.remembered, c.d_model)
+        self.outwards = nn.Linear(self.attended + self.remembered, c.d_model, bias=False)
         self.lag_bias = nn.Parameter(torch.zeros(n_heads, 2 * c.block_h))
         self.register_buffer("gate", torch.ones(n_heads))
         steps = torch.arange(c.block_h)
@@ -201,8 +206,10 @@ class Mixing(nn.Module):
             slope = torch.pow(2.0, -torch.arange(1, n_heads + 1))
             self.lag_bias.copy_(-slope[:, None] * torch.arange(2 * c.block_h))
 
-    def forward(self, x_rd: Tensor, state_bs: Tensor) -> tuple[Tensor, Tensor]:
-        """(r, d), (b, s) -> (r, d) with rows r = b * n * l, and the state after the last block, (b, s)."""
+    def forward(self, stream_rd: Tensor, x_rd: Tensor, state_bs: Tensor) -> tuple[Tensor, Tensor]:
+        """The stream, what is read of it (r, d) and (b, s) -> the stream (r, d) with rows r = b * n * l, and the state after the
+        last block, (b, s).
+        """
         a, r, g, b = self.attended, self.remembered, self.n_memories, state_bs.shape[0]
         inwards = self.inwards(x_rd).reshape(b, -1, self.block_h, 3 * a + r + g)
         q, kv, u, w = inwards.split([a, 2 * a, r, g], dim=-1)
@@ -213,10 +220,10 @@ class Mixing(nn.Module):
         if r:
             remembered, memory = self._remember(u, w, memory)
             mixed.append(remembered)
-        columns = [self.gate.repeat_interleave(self.head_width), torch.ones(r, device=x_rd.device)]
+        columns = torch.cat([self.gate.repeat_interleave(self.head_width), torch.ones(r, device=x_rd.device)])
         flat = torch.cat(mixed, dim=-1).reshape(-1, a + r)
         left = torch.cat([kv[:, -1].reshape(b, -1), memory], dim=-1)
-        return F.linear(flat, self.outwards.weight * torch.cat(columns), self.outwards.bias), left
+        return onto(stream_rd, flat, self.outwards.weight * columns), left
 
     def _attend(self, q: Tensor, kv: Tensor, past_kv: Tensor) -> Tensor:
         """Queries (b, n, l, h*e), keys and values side by side (b, n, l, 2*h*e), those of the block before the first
@@ -252,8 +259,9 @@ class Mixing(nn.Module):
         whole = since[:, -1].reshape(b, n, -1)
         before = F.pad(whole, (0, 0, 1, 0)).cumsum(dim=1).transpose(1, 2)  # log decay up to each start, (b, g, n + 1)
         order = torch.arange(n + 1, device=u.device)
-        hidden = FAR * (order[None, :] > order[:, None]).to(u.dtype)
-        faded = torch.exp((before.unsqueeze(-1) - before.unsqueeze(-2)).clamp(max=0) + hidden)
+        # Bounded below: `Exp` of ONNX Runtime is ten times slower where its results are no normal numbers.
+        fading = (before.unsqueeze(-1) - before.unsqueeze(-2)).clamp(-LONGEST_EXPONENT, 0.0)
+        faded = torch.exp(fading) * (order[None, :] <= order[:, None]).to(u.dtype)
         at_start = (faded @ added).transpose(1, 2).reshape(b, n + 1, r)
         return fade * (grown + at_start[:, :-1].reshape(-1, 1, r)), at_start[:, -1]
 
@@ -266,12 +274,12 @@ class FeedForward(nn.Module):
     def __init__(self, d_model: int, n_units: int) -> None:
         super().__init__()
         self.inwards = nn.Linear(d_model, n_units)
-        self.outwards = nn.Linear(n_units, d_model)
+        self.outwards = nn.Linear(n_units, d_model, bias=False)
         self.register_buffer("gate", torch.ones(n_units))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(r, d) -> (r, d)."""
-        return F.linear(F.relu(self.inwards(x)), self.outwards.weight * self.gate, self.outwards.bias)
+    def forward(self, stream_rd: Tensor, x_rd: Tensor) -> Tensor:
+        """The stream and what is read of it, (r, d) -> the stream (r, d)."""
+        return onto(stream_rd, F.relu(self.inwards(x_rd)), self.outwards.weight * self.gate)
 
 
 class Layer(nn.Module):
@@ -279,16 +287,15 @@ class Layer(nn.Module):
 
     def __init__(self, config: NetworkConfig, n_heads: int, n_ffn: int) -> None:
         super().__init__()
-        self.norm_mixing = nn.LayerNorm(config.d_model)
+        self.norm_mixing: nn.Module = nn.LayerNorm(config.d_model)
         self.mixing = Mixing(config, n_heads)
-        self.norm_ffn = nn.LayerNorm(config.d_model)
+        self.norm_ffn: nn.Module = nn.LayerNorm(config.d_model)
         self.ffn = FeedForward(config.d_model, n_ffn)
 
     def forward(self, x: Tensor, state_bs: Tensor) -> tuple[Tensor, Tensor]:
         """(r, d), (b, s) -> (r, d) with rows r = b * n * l, and the state after the last block, (b, s)."""
-        mixed, state_bs = self.mixing(self.norm_mixing(x), state_bs)
-        x = x + mixed
-        return x + self.ffn(self.norm_ffn(x)), state_bs
+        x, state_bs = self.mixing(x, self.norm_mixing(x), state_bs)
+        return self.ffn(x, self.norm_ffn(x)), state_bs
 
 
 class Network(nn.Module):
@@ -303,12 +310,11 @@ class Network(nn.Module):
         self.register_buffer("gate", torch.ones(len(inputs)))
         self.embedding = Embedding(len(inputs), config)
         self.layers = nn.ModuleList(Layer(config, h, f) for h, f in zip(config.n_heads, config.n_ffn, strict=True))
-        self.norm = nn.LayerNorm(config.d_model)
+        self.norm: nn.Module = nn.LayerNorm(config.d_model)
         self.head = nn.Linear(config.d_model, len(outputs))
         for layer in self.layers:  # a residual branch starts small, so that a fresh network is nearly its embedding
             for branch in (layer.mixing.outwards, layer.ffn.outwards):  # type: ignore[union-attr]
                 nn.init.normal_(branch.weight, std=0.02 / math.sqrt(2 * config.n_layers))  # type: ignore[union-attr, arg-type]
-                nn.init.zeros_(branch.bias)  # type: ignore[union-attr, arg-type]
 
     def latent(self, x_btc: Tensor) -> Tensor:
         """Return what the head says before decoding, (b, t, c) -> (b, t, o); any t, padded inside to whole blocks."""

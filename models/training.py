@@ -49,7 +49,7 @@ LEAST_PLAIN_RUNS = 20
 """Validation runs with weather as measured that the intervals want; with fewer, morphed ones count as well."""
 
 ONE_CYCLE_RECIPE = (
-    Pruning(granularity=HEAD, criterion=taylor, schedule=one_cycle, target=0.25),
+    Pruning(granularity=HEAD, criterion=taylor, schedule=one_cycle, target=1 / 3),
     Pruning(granularity=FFN_UNIT, criterion=taylor, schedule=one_cycle, target=1 / 3),
     Pruning(granularity=INPUT, criterion=magnitude, schedule=one_cycle, target=0.1),
 )
@@ -78,16 +78,16 @@ class TrainingConfig:
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
     prunings: tuple[Pruning, ...] = ONE_CYCLE_RECIPE
-    n_steps: int = 30000
-    n_crops: int = 16
+    n_steps: int = 45000
+    n_crops: int = 8
     crop_h: int = 240
     burn_in_h: int = 48
     learning_rate: float = 8e-3
     rise_share: float = 0.2
     weight_decay: float = 0.01
     use_muon: bool = True
-    temperature_weight: float = 4.0
-    co2_weight: float = 1.0
+    temperature_weight: float = 12.0
+    co2_weight: float = 1.5
     humidity_weight: float = 0.3
     power_weight: float = 4.0
     linear_share: float = 0.5

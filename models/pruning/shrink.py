@@ -59,14 +59,14 @@ def _shrink_mixing(old: Mixing, new: Mixing) -> None:
     _copy(new.inwards, old.inwards.weight[rows], old.inwards.bias[rows])
     columns = torch.cat([channels, torch.arange(a, old.outwards.in_features, device=heads.device)])
     gates = torch.cat([old.gate.repeat_interleave(e), torch.ones(old.remembered, device=heads.device)])
-    _copy(new.outwards, (old.outwards.weight * gates)[:, columns], old.outwards.bias)
+    new.outwards.weight.copy_((old.outwards.weight * gates)[:, columns])
     new.lag_bias.copy_(old.lag_bias[heads])
 
 
 def _shrink_ffn(old: FeedForward, new: FeedForward) -> None:
     units = _open(old.gate)
     _copy(new.inwards, old.inwards.weight[units], old.inwards.bias[units])
-    _copy(new.outwards, (old.outwards.weight * old.gate)[:, units], old.outwards.bias)
+    new.outwards.weight.copy_((old.outwards.weight * old.gate)[:, units])
 
 
 def _copy(linear: nn.Linear, weight: Tensor, bias: Tensor) -> None:
