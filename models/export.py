@@ -87,7 +87,7 @@ def centred(network: Network) -> Network:
 
     def rms(norm: nn.Module, reader: nn.Linear) -> nn.RMSNorm:
         assert isinstance(norm, nn.LayerNorm)  # for the type checker
-        reader.bias += reader.weight @ norm.bias
+        reader.bias.add_(reader.weight @ norm.bias)
         replaced = nn.RMSNorm(norm.normalized_shape, eps=norm.eps)
         replaced.weight.copy_(norm.weight)
         return replaced

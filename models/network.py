@@ -145,7 +145,7 @@ class Scaling(nn.Module):
 
 
 def onto(stream_rd: Tensor, branch_rk: Tensor, weight_dk: Tensor) -> Tensor:
-    """Return stream + branch @ weight.T, the branch added to the residual stream: one product that starts from it, no sum after."""
+    """Return stream + branch @ weight.T, a branch added to the residual stream: one product that starts from it, no sum after."""
     return torch.addmm(stream_rd, branch_rk, weight_dk.t())
 
 
