@@ -78,7 +78,7 @@ class TrainingConfig:
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
     prunings: tuple[Pruning, ...] = ONE_CYCLE_RECIPE
-    n_steps: int = 50000
+    n_steps: int = 60000
     n_crops: int = 8
     crop_h: int = 240
     burn_in_h: int = 48
