@@ -39,7 +39,7 @@ from torch.nn import functional as F
 from building.units import CO2, POWER
 from building.variables import Signature
 
-FAR = -1e4  # added to a score or a log decay that must not count; exp() and sigmoid() of it are exactly 0 in float32
+FAR = -1e4  # added to a score that must not count; sigmoid() of it is exactly 0 in float32
 LONGEST_EXPONENT = 80.0  # exp() of plus and minus this is a float32
 LEAST_LOGGED = 1e-6  # what is smaller counts as this before its logarithm is taken
 LOG_RATIO = 8.0  # an input whose bounds are positive and this far apart is fed as its logarithm
