@@ -73,7 +73,7 @@ class OnnxPredictor:
 
     def given(self, past: Scenario) -> OnnxPredictor:
         """Fix the past; the result predicts futures only, as whole windows would up to rounding
-        (1e-5 of an output's spread over days; 2e-4 was seen over thirteen weeks).
+        (2e-5 of an output's spread over days; 4e-5 was seen over thirteen weeks).
 
         The past is computed here, once, up to its last whole block; the hours left over (at most `block_h` - 1) go before every
         future. Parameters are channels like any other: those of the past count in the past, and each future brings its own.

@@ -82,7 +82,7 @@ def _weather_of_the_file(hours: int) -> Array:
 
 CASES = [
     Case("rc", _rc),
-    Case("bundle", _bundle, relative=1e-5),
+    Case("bundle", _bundle, relative=5e-5),  # float32; 1e-4 of a spread is the promise
     Case("energyplus", _energyplus, past_h=48, future_h=24, n_batch=2, weather=_weather_of_the_file),
 ]
 MARKS = {"energyplus": pytest.mark.engine}
