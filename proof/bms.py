@@ -86,9 +86,11 @@ class Bms:
         self.n_heard = 0
         self.n_planned = 0  # of those, how many came from a plan
         self._client = paho.Client(CallbackAPIVersion.VERSION2)
-        self._client.on_message = self._on_message
+        topics = [c["topic"] for c in self._site.commands.values()]
+        for topic in topics:  # not on_message: amqtt 0.12 sends a newcomer what is retained for everybody's subscriptions
+            self._client.message_callback_add(topic, self._on_message)
         self._client.connect(broker.host, broker.port)
-        self._client.subscribe([(c["topic"], 1) for c in self._site.commands.values()])
+        self._client.subscribe([(topic, 1) for topic in topics])
 
     def __enter__(self) -> Bms:
         self._client.loop_start()

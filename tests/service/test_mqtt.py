@@ -75,7 +75,8 @@ class Other:
         self.on_heard: Callable[[str, bytes], None] = lambda topic, payload: None
         self.is_ready = threading.Event()
         self.client = paho.Client(paho.CallbackAPIVersion.VERSION2)
-        self.client.on_message = self._hear
+        for topic in subscriptions:  # not on_message: amqtt 0.12 sends a newcomer what is retained for everybody's subscriptions
+            self.client.message_callback_add(topic, self._hear)
         self.client.on_subscribe = lambda *_: self.is_ready.set()
         self.client.connect("127.0.0.1", port)
         self.client.loop_start()
