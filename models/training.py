@@ -78,7 +78,7 @@ class TrainingConfig:
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
     prunings: tuple[Pruning, ...] = ONE_CYCLE_RECIPE
-    n_steps: int = 60000
+    n_steps: int = 200000
     n_crops: int = 8
     crop_h: int = 240
     burn_in_h: int = 48
@@ -86,8 +86,8 @@ class TrainingConfig:
     rise_share: float = 0.2
     weight_decay: float = 0.01
     use_muon: bool = True
-    temperature_weight: float = 12.0
-    co2_weight: float = 1.5
+    temperature_weight: float = 16.0
+    co2_weight: float = 2.0
     humidity_weight: float = 0.3
     power_weight: float = 4.0
     linear_share: float = 0.5
