@@ -441,7 +441,7 @@ def test_verbs_of_the_workshop_call_their_package_and_say_what_it_returns(
     assert json.loads(capsys.readouterr().out) == {"speedup": 700.0, "outputs": [{"output": "fan", "r2": 0.97}]}
 
 
-def test_train_passes_seed_and_folders_and_says_the_accuracy(
+def test_train_passes_seed_steps_and_folders_and_says_the_accuracy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     made = SimpleNamespace(
@@ -454,8 +454,9 @@ def test_train_passes_seed_and_folders_and_says_the_accuracy(
         graph_gap=1e-6,
     )
     fake = stand_in(monkeypatch, "models.training", "train", made)
-    assert main(["train", "runs/x", "--out", str(tmp_path), "--seed", "9", "--json"]) == 0
-    assert fake.call_args.args == (Path("runs/x"), tmp_path)
+    assert main(["train", "runs/x", "--out", str(tmp_path), "--seed", "9", "--steps", "5000", "--json"]) == 0
+    *folders, config = fake.call_args.args
+    assert (folders, config.n_steps) == ([Path("runs/x"), tmp_path], 5000)
     assert fake.call_args.kwargs["seed"] == 9
     said = json.loads(capsys.readouterr().out)
     assert (said["heating_r2"], said["weights"], said["outputs"][0]["r2"]) == (0.96, 10, 0.9)
