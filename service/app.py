@@ -336,8 +336,8 @@ class Service:
         until = operations.valid_until(now, self.config.publish)
         self.announcer.tell(guarded, leaving, self._told.mode, until, plan, parts)
 
-    def _reconnected(self) -> None:
-        self.publisher.reconnected()
+    def _reconnected(self, first: int) -> None:
+        self.publisher.reconnected(first)
         self.announcer.reconnected()
 
     def _regime(self, guarded: Guarded, leaving: Mapping[str, float], now: pd.Timestamp) -> RegimeRecord:

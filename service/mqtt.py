@@ -74,8 +74,9 @@ class MqttLink:
         self.client_id = config.client_id or f"setwise-{building}"
         self.subscriptions = tuple(subscriptions)
         self.on_message = on_message
-        self.on_connected: Callable[[], None] = lambda: None
-        """Called in paho's thread when connected and subscribed, before anything can be sent; must return at once."""
+        self.on_connected: Callable[[int], None] = lambda first: None
+        """Called in paho's thread when connected and subscribed, before anything can be sent; must return at once. It gets the
+        least id of this line: those of former lines are smaller."""
         self.on_sent: Callable[[int], None] = lambda mid: None
         """Called in paho's thread, which holds its lock on outgoing messages, when the broker confirms that id."""
         self.n_connections = 0
@@ -132,6 +133,7 @@ class MqttLink:
             The id `on_sent` will be called with, or None when there is no line: nothing is kept here.
         """
         client = self._client
+        first = self._id(0)  # asked before the message leaves: should the line change meanwhile, the id is one of the former
         if client is None or not self.is_connected:
             return None
         properties = None
@@ -142,7 +144,11 @@ class MqttLink:
         if sent.rc != paho.MQTT_ERR_SUCCESS:
             return None
         self.n_published += 1
-        return sent.mid
+        return first | sent.mid
+
+    def _id(self, mid: int) -> int:
+        """Return an id that no other line has given: paho counts each line's messages from 1 to 65,535."""
+        return self.n_connections << 16 | mid
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
         """Tell the broker that these messages are safe with us. Those of a former connection are left: it sends them again."""
@@ -194,7 +200,7 @@ class MqttLink:
             ready()
 
         def ready() -> None:
-            self.on_connected()  # first: what is sent on the new line must not be taken for a message of the former one
+            self.on_connected(self._id(0))
             self._connected.set()
             self._change_state("connected", "")
 
@@ -212,7 +218,7 @@ class MqttLink:
                 log.exception("a message on %s could not be taken", topic)
 
         def published(_c: paho.Client, _u: Any, mid: int, _code: ReasonCode, _p: Properties | None) -> None:
-            self.on_sent(mid)
+            self.on_sent(self._id(mid))
 
         client.on_connect, client.on_subscribe, client.on_disconnect = connected, subscribed, disconnected
         client.deliver, client.on_publish = received, published

@@ -101,9 +101,11 @@ class Outbox:
                 del self._waiting[topic]
                 self._write()
 
-    def reconnected(self) -> None:
-        """Message ids of the former line mean nothing: what it did not confirm is sent again."""
-        self._waiting = {topic: replace(letter, mid=None) for topic, letter in self._waiting.items()}
+    def forget_line_before(self, first: int) -> None:
+        """A new line's ids start at `first`: what a former one took and did not confirm is sent again."""
+        for topic, letter in self._waiting.items():
+            if letter.mid is not None and letter.mid < first:
+                self._waiting[topic] = replace(letter, mid=None)
 
     def _read(self) -> None:
         """Take over, once, what a former process left."""

@@ -91,7 +91,8 @@ class Publisher:
         self._told: dict[str, float] = {}
         self._lock = threading.RLock()
         self._current: dict[str, Publication] = {}
-        self._confirmations: deque[int | None] = deque()
+        self._confirmations: deque[int] = deque()
+        self._first_of_line = 0
         self._is_store_failing = False
 
     def current(self) -> dict[str, Publication]:
@@ -247,25 +248,23 @@ class Publisher:
         """The broker has the message of this id (`MqttLink.on_sent`). Only noted: the line's thread must not wait for a lock."""
         self._confirmations.append(mid)
 
-    def reconnected(self) -> None:
-        """The line is new (`MqttLink.on_connected`): message ids of the former one mean nothing. Only noted, as in `sent`."""
-        self._confirmations.append(None)
+    def reconnected(self, first: int) -> None:
+        """The line is new and its ids start at `first` (`MqttLink.on_connected`). Only noted, as in `sent`."""
+        self._first_of_line = first
 
     def _take_confirmations(self) -> None:
         while self._confirmations:
             mid = self._confirmations.popleft()
-            if mid is None:
-                self.outbox.reconnected()
-            else:
-                self.outbox.confirmed(mid)
-            for setting, one in list(self._current.items()):
-                if one.state != "waiting" or one.mid is None:
-                    continue
-                if mid is None:
-                    self._current[setting] = replace(one, mid=None)  # will be sent again while it is valid
-                elif one.mid == mid:
+            self.outbox.confirmed(mid)
+            for one in list(self._current.values()):
+                if one.state == "waiting" and one.mid == mid:
                     self.n_sent += 1
                     self._settle(one, "sent")
+        first = self._first_of_line
+        self.outbox.forget_line_before(first)
+        for setting, one in self._current.items():
+            if one.state == "waiting" and one.mid is not None and one.mid < first:
+                self._current[setting] = replace(one, mid=None)  # will be sent again while it is valid
 
     def _send(self) -> None:
         now = self.clock.now()

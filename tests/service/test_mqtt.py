@@ -134,7 +134,7 @@ def test_broker_gone_in_the_middle_is_found_again_and_subscribed_again(broker: B
     caplog.set_level(logging.INFO, "service.mqtt")
     listener = Listener(broker.port, "in/+")
     lines: list[tuple[int, bool]] = []  # the first may be told already
-    listener.link.on_connected = lambda: lines.append((listener.link.n_connections, listener.link.is_connected))
+    listener.link.on_connected = lambda _first: lines.append((listener.link.n_connections, listener.link.is_connected))
     assert listener.link.wait_connected(20)
     broker.kill()
     assert until(lambda: listener.link.n_failures >= 3) and not listener.link.is_connected

@@ -56,13 +56,13 @@ def test_letter_waits_for_the_broker_and_leaves_once(outbox: Outbox, line: FakeL
     line.is_up = False
     outbox.put("a/plan", "{}", is_retained=True)
     line.is_up = True
-    outbox.reconnected()
+    outbox.forget_line_before(len(line.sent) + 1)
     outbox.send()
     outbox.send()
     assert line.sent == [("a/plan", "{}", True)] and len(outbox) == 1
     outbox.confirmed(1)
     assert len(outbox) == 0 and store.get("outgoing") == {}
-    outbox.reconnected()
+    outbox.forget_line_before(len(line.sent) + 1)
     outbox.send()
     assert len(line.sent) == 1
 
@@ -92,7 +92,7 @@ def test_what_was_not_confirmed_leaves_again_on_the_next_line_and_after_the_end_
     outbox: Outbox, line: FakeLine, store: SqlStore, clock: TurnedClock
 ) -> None:
     outbox.put("a", "1")
-    outbox.reconnected()
+    outbox.forget_line_before(len(line.sent) + 1)
     outbox.send()
     assert [m[1] for m in line.sent] == ["1", "1"]
     again = Outbox(store, line, clock)  # after kill -9: nothing but the store is left
@@ -137,10 +137,21 @@ def test_release_while_the_broker_is_away_is_said_when_it_is_back(publisher: Pub
     line.is_up = False
     publisher.release()
     line.is_up = True
-    publisher.reconnected()
+    publisher.reconnected(len(line.sent) + 1)
     publisher.tick()
     assert [(topic, retained) for topic, _, retained in line.sent[2:]] == [("set/heating", True), ("set/cooling", False)]
     assert line.sent[2][1] == "" and json.loads(line.sent[3][1])["value"] is None
+
+
+def test_release_that_left_on_the_new_line_before_it_was_said_to_be_new_leaves_once(publisher: Publisher, line: FakeLine) -> None:
+    told(publisher)
+    line.is_up = False
+    publisher.release()
+    line.is_up = True
+    publisher.tick()  # the line came up after the confirmations were taken and before the letters were handed over
+    publisher.reconnected(len(line.sent) - 1)  # the word of it: its ids start with these two letters
+    publisher.tick()
+    assert [topic for topic, _, _ in line.sent[2:]] == ["set/heating", "set/cooling"]
 
 
 def test_release_that_would_come_after_its_setpoint_lapsed_is_dropped_but_a_retained_one_is_cleared(
@@ -151,7 +162,7 @@ def test_release_that_would_come_after_its_setpoint_lapsed_is_dropped_but_a_reta
     publisher.release()
     clock.turn(clock.now() + 46 * MINUTE)
     line.is_up = True
-    publisher.reconnected()
+    publisher.reconnected(len(line.sent) + 1)
     publisher.tick()
     assert line.sent[2:] == [("set/heating", "", True)] and publisher.outbox.n_dropped == 1
 
@@ -162,7 +173,7 @@ def test_new_setpoint_takes_the_place_of_a_release_that_waits(publisher: Publish
     publisher.release()
     told(publisher, 21.0)
     line.is_up = True
-    publisher.reconnected()
+    publisher.reconnected(len(line.sent) + 1)
     publisher.tick()
     assert [json.loads(m[1])["value"] for m in line.sent[2:]] == [21.0, 26.0] and len(publisher.outbox) == 0
 

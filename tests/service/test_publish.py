@@ -90,7 +90,7 @@ def test_while_the_broker_is_away_only_the_newest_value_waits(
         publisher.set({"heating_setpoint": 18.0 + i}, clock.now() + 45 * MINUTE, 7)
         clock.turn(clock.now() + 15 * MINUTE)
     line.is_up = True
-    publisher.reconnected()
+    publisher.reconnected(len(line.sent) + 1)
     publisher.tick()
     assert line.values() == [21.0]
     assert states(store) == ["replaced", "replaced", "replaced", "waiting"]
@@ -101,7 +101,7 @@ def test_setpoint_out_of_date_is_never_sent(publisher: Publisher, line: FakeLine
     publisher.set({"heating_setpoint": 20.0}, clock.now() + 45 * MINUTE, 7)
     clock.turn(clock.now() + 45 * MINUTE)
     line.is_up = True
-    publisher.reconnected()
+    publisher.reconnected(len(line.sent) + 1)
     publisher.tick()
     assert line.sent == [] and states(store) == ["expired"]
 
@@ -110,11 +110,11 @@ def test_message_lost_with_its_line_is_sent_again_on_the_next(publisher: Publish
     publisher.set({"heating_setpoint": 20.0}, clock.now() + 45 * MINUTE, 7)
     publisher.tick()
     assert line.values() == [20.0]  # handed over, no answer yet: not again on the same line
-    publisher.reconnected()
+    publisher.reconnected(len(line.sent) + 1)
     publisher.tick()
     assert line.values() == [20.0, 20.0]
     publisher.sent(2)
-    publisher.reconnected()
+    publisher.reconnected(len(line.sent) + 1)
     publisher.tick()
     assert line.values() == [20.0, 20.0]
 
