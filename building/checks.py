@@ -113,10 +113,12 @@ def check_bounds(x_btc: Array, signature: Signature) -> None:
         raise ShapeError(what="the scenarios", shape=x_btc.shape, wanted=f"(..., {len(signature)})")
     if x_btc.size == 0:
         return
-    flat = x_btc.reshape(-1, len(signature))
-    least, greatest = flat.min(axis=0), flat.max(axis=0)
+    rows = np.atleast_2d(x_btc)
+    # Over the batch first: numpy takes less than half the time for a few long rows than for many short ones.
+    least, greatest = (of(axis=0).reshape(-1, len(signature)) for of in (rows.min, rows.max))
+    least, greatest = least.min(axis=0), greatest.max(axis=0)
     if not np.isfinite([least, greatest]).all():  # a NaN among the values is the minimum and the maximum
-        bad = ~np.isfinite(flat)
+        bad = ~np.isfinite(rows.reshape(-1, len(signature)))
         c = int(bad.any(axis=0).argmax())
         where = f"row {int(bad[:, c].argmax())}"
         raise NotFiniteError(what="a scenario", n_bad=int(bad[:, c].sum()), column=signature.names[c], where=where)

@@ -62,14 +62,15 @@ class Deployed(nn.Module):
     def enter(self, x_rc: Tensor) -> Tensor:
         """Embed hours in physical units: (r, c) -> (r, d)."""
         wide = torch.cat([x_rc, torch.log(x_rc[:, self.logged].clamp(min=LEAST_LOGGED))], dim=-1)
-        return self.network.embedding.mix(F.linear(wide, self.entrance, self.entrance_bias))
+        return self.network.embedding.mix(wide, self.entrance, self.entrance_bias)
 
     def forward(self, x_btc: Tensor, state_bs: Tensor) -> tuple[Tensor, Tensor]:
         """(b, t, inputs), (b, s) -> (b, t, outputs), and the state left, (b, s); see `Network.run`."""
         stream, state_bs = self.network.run(x_btc, state_bs, self.enter)
         y_ro = F.linear(stream, self.straight, self.straight_bias)
         if len(self.squared):
-            y_ro = onto(y_ro, torch.square(F.relu(F.linear(stream, self.squared, self.squared_bias))), self.placed)
+            root_ro = F.relu(F.linear(stream, self.squared, self.squared_bias))
+            y_ro = onto(y_ro, root_ro * root_ro, self.placed)
         return y_ro.reshape(x_btc.shape[0], -1, len(self.straight))[:, : x_btc.shape[1]], state_bs
 
 

@@ -149,6 +149,12 @@ def onto(stream_rd: Tensor, branch_rk: Tensor, weight_dk: Tensor) -> Tensor:
     return torch.addmm(stream_rd, branch_rk, weight_dk.t())
 
 
+def products(x_rd: Tensor, weight_kd: Tensor, bias_k: Tensor, widths: list[int]) -> list[Tensor]:
+    """Return x @ weight.T + bias cut into `widths` columns: a product each, since cutting copies what a wide one has written."""
+    parts = zip(torch.split(weight_kd, widths), torch.split(bias_k, widths), strict=True)
+    return [F.linear(x_rd, weight, bias) for weight, bias in parts]
+
+
 class Embedding(nn.Module):
     """Linear embedding of the inputs plus learned products of two mixtures of them (flow times temperature difference, ...)."""
 
@@ -160,12 +166,12 @@ class Embedding(nn.Module):
 
     def forward(self, z_rc: Tensor) -> Tensor:
         """(r, c) -> (r, d)."""
-        return self.mix(self.inwards(z_rc))
+        return self.mix(z_rc, self.inwards.weight, self.inwards.bias)
 
-    def mix(self, inwards: Tensor) -> Tensor:
-        """What `inwards` gave, (r, d + 2 p) -> (r, d)."""
+    def mix(self, z_rc: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """(r, c) -> (r, d), with `inwards`' weight and bias or what an export puts in their place."""
         p = self.n_products
-        linear, one, other = torch.split(inwards, [self.outwards.out_features, p, p], dim=-1)
+        linear, one, other = products(z_rc, weight, bias, [self.outwards.out_features, p, p])
         return onto(linear, one * other, self.outwards.weight)
 
 
@@ -176,6 +182,7 @@ class Mixing(nn.Module):
     lag: Tensor
     is_hidden: Tensor
     until: Tensor
+    until_by_memory: Tensor
     shared: Tensor
 
     def __init__(self, config: NetworkConfig, n_heads: int) -> None:
@@ -194,8 +201,12 @@ class Mixing(nn.Module):
         lag = steps[:, None] + c.block_h - torch.arange(2 * c.block_h)[None, :]  # hour of the query minus hour of the key
         self.register_buffer("is_hidden", lag < 0, persistent=False)
         self.register_buffer("lag", lag.clamp(min=0), persistent=False)
-        # Constant matrices: the sum over the hours of a block up to each, and a number per memory for each of its integrators.
+        # Constant matrices: the sum over the hours of a block up to each; the same of a block as one row, memory by memory, which
+        # is one product instead of many small ones; a number per memory for each of its integrators.
         self.register_buffer("until", torch.ones(c.block_h, c.block_h).tril(), persistent=False)
+        self.register_buffer(
+            "until_by_memory", torch.kron(torch.ones(c.block_h, c.block_h).triu(), torch.eye(c.n_memories)), persistent=False
+        )
         self.register_buffer("shared", torch.eye(c.n_memories).repeat_interleave(c.memory_width, dim=1), persistent=False)
         # softplus(bias) = 1 / tau: the memories start spread evenly over the logarithm of the time constant.
         tau = torch.logspace(math.log10(c.tau_h[0]), math.log10(c.tau_h[1]), max(c.n_memories, 1))
@@ -211,12 +222,12 @@ class Mixing(nn.Module):
         last block, (b, s).
         """
         a, r, g, b = self.attended, self.remembered, self.n_memories, state_bs.shape[0]
-        inwards = self.inwards(x_rd).reshape(b, -1, self.block_h, 3 * a + r + g)
-        q, kv, u, w = inwards.split([a, 2 * a, r, g], dim=-1)
+        parts = products(x_rd, self.inwards.weight, self.inwards.bias, [a, 2 * a, r, g])
+        q, kv, u, w = (part.reshape(b, -1, self.block_h, part.shape[-1]) for part in parts)
         past_kv, memory = torch.split(state_bs, [2 * self.block_h * a, r], dim=-1)
         mixed = []
         if a:
-            mixed.append(self._attend(q, kv, past_kv.reshape(b, 1, -1, 2 * a)))
+            mixed += self._attend(q, kv, past_kv.reshape(b, 1, -1, 2 * a))
         if r:
             remembered, memory = self._remember(u, w, memory)
             mixed.append(remembered)
@@ -225,9 +236,9 @@ class Mixing(nn.Module):
         left = torch.cat([kv[:, -1].reshape(b, -1), memory], dim=-1)
         return onto(stream_rd, flat, self.outwards.weight * columns), left
 
-    def _attend(self, q: Tensor, kv: Tensor, past_kv: Tensor) -> Tensor:
+    def _attend(self, q: Tensor, kv: Tensor, past_kv: Tensor) -> list[Tensor]:
         """Queries (b, n, l, h*e), keys and values side by side (b, n, l, 2*h*e), those of the block before the first
-        (b, 1, l, 2*h*e) -> (b*n, l, h*e).
+        (b, 1, l, 2*h*e) -> of each head (b*n, l, e).
         """
         block, h, e = self.block_h, self.n_heads, self.head_width
         # Head by head: a head's columns are a matrix as they stand, where all heads at once would need transposed copies.
@@ -238,7 +249,7 @@ class Mixing(nn.Module):
         for i in range(h):
             scores = queries[i] @ keys_values[i].transpose(1, 2) * e**-0.5 + bias[i]
             heads.append(torch.sigmoid(scores) @ keys_values[h + i])
-        return torch.cat(heads, dim=-1)
+        return heads
 
     def _remember(self, u: Tensor, w: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs (b, n, l, g*m), raw decays (b, n, l, g), memories before the first hour (b, g*m) -> memories after every hour
@@ -249,7 +260,7 @@ class Mixing(nn.Module):
         # Within a block s_t = A_t (sum over i <= t of (1 - a_i) u_i / A_i), A_t = a_1 ... a_t: products with a constant matrix
         # instead of a matrix of decays per memory. a is kept so far above zero that A_t and 1 / A_t are float32 numbers.
         a = torch.sigmoid(-w).clamp(min=self.least_decay)
-        since = self.until @ torch.log(a)  # log A, (b*n, l, g)
+        since = (torch.log(a).reshape(-1, block * self.n_memories) @ self.until_by_memory).reshape(a.shape)  # log A, (b*n, l, g)
         fade = torch.exp(since) @ self.shared  # (b*n, l, g*m)
         grown = self.until @ (u * (((1 - a) * torch.exp(-since)) @ self.shared))
         # Over blocks: what each block adds, and the past before them, fade from one start of a block to a later one.
