@@ -66,11 +66,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory, shipped_bundle: Bundle) ->
         return done.append
 
     def on_result(result: Demo, token: str) -> None:
-        seen.token, seen.alive_meanwhile = token, len(marked_processes(seen.folder.name))
+        seen.token, seen.alive_meanwhile = token, len(marked_processes(str(seen.folder)))
         seen.setpoints_at_the_end = Client(result.address, token).get("setpoints")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(MARK, seen.folder.name)
+        patch.setenv(MARK, str(seen.folder))
         patch.setattr(tempfile, "tempdir", str(seen.folder))
         seen.result = demo(SEED, bundle=shipped_bundle.folder, open_stage=open_stage, on_result=on_result)
         yield seen
@@ -108,7 +108,7 @@ def test_the_demo_shows_its_progress_and_its_two_tables(watched: Watched) -> Non
 def test_the_demo_leaves_no_process_and_no_file(watched: Watched) -> None:
     assert watched.alive_meanwhile >= 2, "service and broker were up when the result was told"
     assert len(watched.token) >= 40
-    assert marked_processes(watched.folder.name) == []
+    assert marked_processes(str(watched.folder)) == []
     assert list(watched.folder.iterdir()) == []
 
 
