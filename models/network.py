@@ -242,7 +242,9 @@ class Mixing(nn.Module):
         """
         block, h, e = self.block_h, self.n_heads, self.head_width
         # Head by head: a head's columns are a matrix as they stand, where all heads at once would need transposed copies.
-        kv = torch.cat([torch.cat([past_kv, kv[:, :-1]], dim=1), kv], dim=2).reshape(-1, 2 * block, 2 * h * e)
+        # Each block with the one before it: one copy by index where concatenating shifted blocks takes three.
+        pairs = (torch.arange(kv.shape[1], device=kv.device)[:, None] + torch.arange(2, device=kv.device)).reshape(-1)
+        kv = torch.cat([past_kv, kv], dim=1).flatten(2).index_select(1, pairs).reshape(-1, 2 * block, 2 * h * e)
         queries, keys_values = torch.split(q.reshape(-1, block, h * e), e, dim=-1), torch.split(kv, e, dim=-1)
         bias = self.lag_bias[:, self.lag].masked_fill(self.is_hidden, FAR)  # (h, l, 2l)
         heads = []

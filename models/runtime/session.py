@@ -100,6 +100,9 @@ def open_graph(path: Path, options: ort.SessionOptions | None = None) -> ort.Inf
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # One block for a call's activations, laid out once for its shape: 3 % sooner than looking for a buffer that is free, and no
+    # more memory (docs/log.md, 2026-11-28).
+    options.enable_mem_reuse = False
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as e:  # onnxruntime raises classes of its own that derive from Exception only
