@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -151,8 +152,8 @@ def onto(stream_rd: Tensor, branch_rk: Tensor, weight_dk: Tensor) -> Tensor:
 
 def products(x_rd: Tensor, weight_kd: Tensor, bias_k: Tensor, widths: list[int]) -> list[Tensor]:
     """Return x @ weight.T + bias cut into `widths` columns: a product each, since cutting copies what a wide one has written."""
-    parts = zip(torch.split(weight_kd, widths), torch.split(bias_k, widths), strict=True)
-    return [F.linear(x_rd, weight, bias) for weight, bias in parts]
+    parts = [slice(end - width, end) for width, end in zip(widths, accumulate(widths), strict=True)]
+    return [F.linear(x_rd, weight_kd[part], bias_k[part]) for part in parts]
 
 
 class Embedding(nn.Module):

@@ -58,6 +58,13 @@ def test_onnx_answers_as_torch_for_any_batch_and_length(
     assert graph_gap(network, shipped[1].graph, x_btc) < 2e-5
 
 
+def test_a_graph_names_no_file_of_the_machine_it_was_made_on(shipped: tuple[Network, Bundle]) -> None:
+    bundles = Path(__file__).resolve().parents[2] / "bundles"
+    for graph in (shipped[1].graph, *bundles.glob("*/graph.onnx")):
+        content = graph.read_bytes()
+        assert b".py" not in content and b"/models/" not in content and b"stack_trace" not in content
+
+
 def test_it_is_a_predictor_with_the_signatures_of_the_bundle(predictor: OnnxPredictor, network: Network) -> None:
     assert isinstance(predictor, Predictor)
     assert (predictor.inputs, predictor.outputs) == (network.inputs, network.outputs)
