@@ -70,6 +70,7 @@ class Deployed(nn.Module):
         stream, state_bs = self.network.run(x_btc, state_bs, self.enter)
         y_ro = F.linear(stream, self.straight, self.straight_bias)
         if len(self.squared):
+            # A product, since a square is exported as a power, which takes longer.
             root_ro = F.relu(F.linear(stream, self.squared, self.squared_bias))
             y_ro = onto(y_ro, root_ro * root_ro, self.placed)
         return y_ro.reshape(x_btc.shape[0], -1, len(self.straight))[:, : x_btc.shape[1]], state_bs
